@@ -1,0 +1,97 @@
+"""Agents that answer conversations: a local transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.types import Conversation, Reply
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an agent draws its tokens; temperature 0 is greedy."""
+
+    max_new_tokens: Annotated[int, Field(gt=0)] = 2048
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Keep the k most likely tokens; 0 keeps all."""
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+
+    def generation_config(self, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+        drawn = (
+            {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
+            if self.temperature > 0
+            else {}
+        )
+        return GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            do_sample=self.temperature > 0,
+            repetition_penalty=self.repetition_penalty,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            **drawn,
+        )
+
+
+class TransformersAgent:
+    """Answers with a local model, in batches; sampled answers follow from `seed` and the inputs."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sampling = sampling
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.random.fork_rng(), torch.inference_mode():
+                torch.manual_seed(self.seed)
+                return [
+                    reply
+                    for start in range(0, len(conversations), self.batch_size)
+                    for reply in self._reply_batch(conversations[start : start + self.batch_size])
+                ]
+        finally:
+            self.model.train(was_training)
+
+    def _reply_batch(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        texts = [
+            self.tokenizer.apply_chat_template(
+                [{"role": m.role, "content": m.content} for m in conversation],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+            for conversation in conversations
+        ]
+        inputs = self.tokenizer(
+            texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
+        ).to(self.model.device)
+        output = self.model.generate(
+            **inputs, generation_config=self.sampling.generation_config(self.tokenizer)
+        )
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        return [self._reply(answer.tolist()) for answer in answers]
+
+    def _reply(self, ids: list[int]) -> Reply:
+        end = self.tokenizer.eos_token_id
+        finished = end in ids
+        if finished:
+            ids = ids[: ids.index(end)]
+        return Reply(self.tokenizer.decode(ids, skip_special_tokens=True), truncated=not finished)

@@ -1,0 +1,76 @@
+"""Every prompt that an agent or the generator reads is laid out here, from wording that config states.
+
+The generator's prompt is one conversation with a slot for the plan near its end: everything before
+the slot is the same for all attempts at an episode, and an empty plan leaves the slot empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envs.types import Chapter, Conversation, Episode, Message, StoryContext
+
+# Stands where the plan goes while a chat template is applied; no tokenizer ever sees it.
+PLAN_SLOT = "\ue000plan\ue000"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The wording of the prompts. Every field is plain text; an empty field leaves its part out."""
+
+    system: str = ""
+    """System message of both conversations."""
+    plan_task: str = "Plan the next chapter."
+    """What the policy is asked to do, after the context."""
+    write_task: str = "Write the next chapter."
+    """What the generator is asked to do, before the context."""
+    plan_heading: str = "Plan"
+    """Heading over the plan in the generator's prompt."""
+    plan_marker: str = "In summary:"
+    """What the policy writes before its plan; the text behind the last one is the plan."""
+    include_hindsight: bool = False
+    """Show context sections that were made from the gold chapter or later."""
+
+    def ask_for_plan(self, context: StoryContext) -> Conversation:
+        """The policy's prompt: the context, then the task."""
+        return self._conversation(_join(self.render(context), self.plan_task))
+
+    def ask_for_chapter(self, context: StoryContext) -> Conversation:
+        """The generator's prompt with `PLAN_SLOT` where `plan_section` goes."""
+        return self._conversation(_join(self.write_task, self.render(context)) + PLAN_SLOT)
+
+    def plan_section(self, plan: str) -> str:
+        """What fills the slot: nothing at all where there is no plan."""
+        return f"\n\n## {self.plan_heading}\n{plan}" if plan else ""
+
+    def render(self, context: StoryContext) -> str:
+        shown = context if self.include_hindsight else context.known_before()
+        return _join(*(f"## {s.heading}\n{s.text}" for s in shown.sections))
+
+    def _conversation(self, user: str) -> Conversation:
+        system = (Message("system", self.system),) if self.system else ()
+        return (*system, Message("user", user))
+
+
+def gold_text(chapter: Chapter) -> str:
+    """y: the chapter's heading, where it has one, and its prose."""
+    return _join(chapter.title, chapter.text)
+
+
+def prompt_leaks(conversation: Conversation, episode: Episode, num_words: int = 12) -> list[str]:
+    """Runs of `num_words` words of the gold chapter that stand in a prompt and not in its context.
+
+    A context may quote itself: runs that also stand in what was known before are no leak.
+    """
+    known = set(_runs(Prompts().render(episode.context.known_before()), num_words))
+    prompt = set(_runs("\n".join(m.content for m in conversation), num_words))
+    return [r for r in _runs(episode.chapter.text, num_words) if r in prompt and r not in known]
+
+
+def _runs(text: str, num_words: int) -> list[str]:
+    words = text.split()
+    return [" ".join(words[i : i + num_words]) for i in range(len(words) - num_words + 1)]
+
+
+def _join(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)

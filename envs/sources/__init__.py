@@ -1,0 +1,1 @@
+"""Where episodes come from: each source gives the same three kinds of material for all stages."""

@@ -1,0 +1,163 @@
+"""The words of the project as frozen dataclasses and small protocols; nothing here does any work.
+
+A book becomes episodes, an env plays episodes with agents, and every play ends in an outcome:
+what was done to the frozen generator before it was asked for the likelihood of the gold chapter.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter as a reader means it: its heading (may be empty) and its prose."""
+
+    title: str
+    text: str
+
+    @property
+    def num_words(self) -> int:
+        return len(self.text.split())
+
+
+@dataclass(frozen=True)
+class Book:
+    """A book as a reader means it: front and back matter are not chapters.
+
+    `book_id` is unique on a shelf and is the unit of every split: a book is never divided
+    between training and test.
+    """
+
+    book_id: str
+    title: str
+    author: str
+    chapters: tuple[Chapter, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One headed part of a story context. `hindsight` marks text made from the gold chapter or later."""
+
+    heading: str
+    text: str
+    hindsight: bool = False
+
+
+@dataclass(frozen=True)
+class StoryContext:
+    """x: what may be known before the chapter, as headed sections in reading order."""
+
+    sections: tuple[Section, ...]
+
+    def known_before(self) -> StoryContext:
+        """The context without the sections that were made in hindsight."""
+        return StoryContext(tuple(s for s in self.sections if not s.hindsight))
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One prediction task: story context x, gold next chapter y.
+
+    `episode_id` is `<book_id>/<chapter index>`, the only join key of the project.
+    `plans` holds reference plans where the source can name them: `true` (what the chapter really
+    does), `inferable` (what a perfect reasoner over x would write) and `true_but_<part>` (the true
+    plan with one part spoilt, for ablations). Agents never see them.
+    """
+
+    episode_id: str
+    context: StoryContext
+    chapter: Chapter
+    plans: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def book_id(self) -> str:
+        return self.episode_id.rsplit("/", 1)[0]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An agent's answer. `truncated` says that the length limit cut it, not its author."""
+
+    text: str
+    truncated: bool = False
+
+
+class PlanStatus(enum.StrEnum):
+    """What the parser found in an answer."""
+
+    COMPLETE = "complete"
+    TRUNCATED = "truncated"
+    NO_PLAN = "no_plan"
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The outcome of a play that puts text before the gold chapter: the plan, empty if there is none."""
+
+    plan: str
+
+
+# Choice, Fusion and Merge will join here; a play always ends in exactly one outcome.
+Outcome = Guidance
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One play of one episode: what was said, what was read from it, and how it ended."""
+
+    episode: Episode
+    prompt: Conversation
+    reply: Reply
+    status: PlanStatus
+    outcome: Outcome
+
+
+class Agent(Protocol):
+    """Something that answers a batch of conversations with text."""
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]: ...
+
+
+class Env(Protocol):
+    """What is played with an episode. Whole batches, so that every model call is batched."""
+
+    def play(self, episodes: Sequence[Episode], policy: Agent) -> list[Rollout]: ...
+
+
+class Source(Protocol):
+    """Books turned into material for every stage of a run; splits are by book.
+
+    `key` names everything that the material depends on, for caching.
+    """
+
+    def episodes(self, split: Split) -> list[Episode]:
+        """What the policy learns from (`train`), is tuned on and is tested on."""
+        ...
+
+    def writing_samples(self) -> list[tuple[Episode, str]]:
+        """Training episodes with the plan that the generator sees beside each; empty for none."""
+        ...
+
+    def demonstrations(self, marker: str) -> list[tuple[Episode, str]]:
+        """Training episodes with an answer in the form of a plan, uninformed about what is right."""
+        ...
+
+    def key(self) -> Mapping[str, object]: ...

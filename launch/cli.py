@@ -1,0 +1,126 @@
+"""The `nextchapter` command: finds the sub-command, runs it, and turns user errors into one line.
+
+Nothing heavy is imported here: a command is loaded only when it is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train.config.hints import did_you_mean
+
+CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
+EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One sub-command.
+
+    `target` is `module:function`. With a `config_name` the function is given the config that
+    Hydra composed; without one it is given the arguments as they stand and returns an exit status.
+    `saved_run_key` is the override that starts from the config of an earlier run (`resume=DIR`);
+    what is written then goes into `saved_run_output`, a folder inside that run.
+    """
+
+    target: str
+    summary: str
+    config_name: str | None = None
+    saved_run_key: str | None = None
+    saved_run_output: str = ""
+
+    def load(self) -> Callable[[Any], Any]:
+        module, _, function = self.target.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": Command(
+        "train.commands.train:run",
+        "train an agent; resume=runs/<run> goes on with an earlier run",
+        config_name="train",
+        saved_run_key="resume",
+    ),
+    "evaluate": Command(
+        "train.commands.evaluate:run",
+        "evaluate the agent of run=runs/<run> on unseen books",
+        config_name="evaluate",
+        saved_run_key="run",
+        saved_run_output="evaluations/${now:%Y-%m-%d_%H-%M-%S}",
+    ),
+    "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
+}
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    commands: Mapping[str, Command] = COMMANDS,
+    config_dir: Path = CONFIG_DIR,
+) -> int:
+    """Runs one command line and returns its exit status: 0, 2 for a user error, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(commands))
+        return EXIT_OK if arguments else EXIT_USER_ERROR
+    name, *rest = arguments
+    if name not in commands:
+        _complain("nextchapter", _unknown_command(name, commands))
+        return EXIT_USER_ERROR
+    show_traceback = "--debug" in rest
+    rest = [argument for argument in rest if argument != "--debug"]
+    command = commands[name]
+    try:
+        if command.config_name is None:
+            return command.load()(rest)
+        from launch.hydra_app import run_with_hydra
+
+        return run_with_hydra(name, command, rest, config_dir, show_traceback)
+    except KeyboardInterrupt as error:
+        _complain(f"nextchapter {name}", f"interrupted{error}")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (`nextchapter books … | head`) has seen enough.
+        sys.stdout = None
+        return EXIT_OK
+    except Exception as error:
+        return report(name, error, show_traceback)
+
+
+def report(name: str, error: Exception, show_traceback: bool) -> int:
+    """One line for what a user can mend; anything else is a defect and keeps its traceback."""
+    from launch.explain import explain, is_user_error
+
+    if not is_user_error(error):
+        raise error
+    if show_traceback:
+        traceback.print_exception(error)
+    _complain(f"nextchapter {name}", explain(error))
+    return EXIT_USER_ERROR
+
+
+def _complain(who: str, message: str) -> None:
+    print(f"{who}: {message}", file=sys.stderr)
+
+
+def _unknown_command(name: str, commands: Mapping[str, Command]) -> str:
+    hint = did_you_mean(name, commands)
+    return f"no command '{name}'; {hint}the commands are {', '.join(commands)}"
+
+
+def _usage(commands: Mapping[str, Command]) -> str:
+    width = max(map(len, commands))
+    return "\n".join(
+        [
+            "usage: nextchapter COMMAND [SETTING=VALUE ...] [--multirun] [--cfg job] [--help]",
+            "",
+            *(f"  {name:<{width}}  {command.summary}" for name, command in commands.items()),
+            "",
+            "`nextchapter COMMAND --help` shows a command's settings; --debug shows tracebacks.",
+        ]
+    )

@@ -1,0 +1,87 @@
+"""The reward of the project: how far a rollout's outcome lowers the frozen generator's perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.types import Episode, Rollout
+from rewards.encode import GeneratorEncoder
+from rewards.improvement import improvement_percent
+from rewards.shaping import Shaping
+from rewards.types import Likelihood, LikelihoodScorer, Score
+
+
+@dataclass(frozen=True)
+class StatusRules:
+    """What each plan status is worth: `score` for its improvement, or a fixed reward.
+
+    A malformed answer has to be worth less than a wrong plan, or saying nothing beats an honest try.
+    """
+
+    complete: float | str = "score"
+    truncated: float | str = "score"
+    no_plan: float | str = 0.0
+
+    def __post_init__(self) -> None:
+        for status, rule in vars(self).items():
+            if isinstance(rule, str) and rule != "score":
+                raise ValueError(
+                    f"reward.rules.{status} must be a number or 'score'; got {rule!r}."
+                )
+
+
+class LikelihoodImprovement:
+    """Scores rollouts by the shaped improvement of their plan over no plan.
+
+    The no-plan likelihood of an episode is computed once and kept for this object's life.
+    """
+
+    def __init__(
+        self,
+        scorer: LikelihoodScorer,
+        encoder: GeneratorEncoder,
+        shaping: Shaping,
+        rules: StatusRules,
+    ) -> None:
+        self.scorer = scorer
+        self.encoder = encoder
+        self.shaping = shaping
+        self.rules: Mapping[str, float | str] = vars(rules)
+        self._baselines: dict[str, Likelihood] = {}
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        scored = [r for r in rollouts if self.rules[r.status.value] == "score"]
+        likelihoods = iter(self.likelihoods([(r.episode, r.outcome.plan) for r in scored]))
+        return [
+            self._scored(r, *next(likelihoods))
+            if self.rules[r.status.value] == "score"
+            else Score(
+                r.episode.episode_id, float(self.rules[r.status.value]), None, None, None
+            )
+            for r in rollouts
+        ]
+
+    def likelihoods(
+        self, plans: Sequence[tuple[Episode, str]]
+    ) -> list[tuple[Likelihood, Likelihood]]:
+        """For each episode and plan, the gold chapter's likelihood with the plan and without."""
+        unknown = {
+            e.episode_id: self.encoder.request(e)
+            for e, _ in plans
+            if e.episode_id not in self._baselines
+        }
+        requests = [self.encoder.request(e, plan) for e, plan in plans]
+        # One call, so that a scorer sees whole groups and can share what they share.
+        found = self.scorer.score([*unknown.values(), *requests])
+        self._baselines.update(zip(unknown, found, strict=False))
+        with_plan = found[len(unknown) :]
+        return [
+            (likelihood, self._baselines[e.episode_id])
+            for (e, _), likelihood in zip(plans, with_plan, strict=True)
+        ]
+
+    def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:
+        improvement = improvement_percent(with_plan, baseline)
+        reward = self.shaping(improvement)
+        return Score(rollout.episode.episode_id, reward, improvement, with_plan, baseline)

@@ -1,0 +1,71 @@
+"""What flows through scoring: requests in, likelihoods out, and the scores made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from envs.types import Rollout
+
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Token ids of one gold chapter and of what stands before it, joined in field order.
+
+    `prefix_ids` is the same for all requests of an episode; `guidance_ids` is what the outcome put
+    between it and the chapter; only `gold_ids` is scored. The scorer knows nothing of their meaning.
+    """
+
+    episode_id: str
+    prefix_ids: TokenIds
+    guidance_ids: TokenIds
+    gold_ids: TokenIds
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.prefix_ids) + len(self.guidance_ids) + len(self.gold_ids)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Summed negative log-likelihood of a request's gold tokens, in nats.
+
+    `token_nll` has one value per gold token, in order.
+    """
+
+    nll: float
+    token_nll: tuple[float, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_nll)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one rollout is worth.
+
+    `improvement` is in per cent and None where the rules gave a fixed reward without scoring;
+    `reward` is what the policy maximises.
+    """
+
+    episode_id: str
+    reward: float
+    improvement: float | None
+    likelihood: Likelihood | None
+    baseline: Likelihood | None
+
+
+class LikelihoodScorer(Protocol):
+    """Scores requests under a frozen generator; one likelihood per request, in order."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]: ...
+
+
+class Reward(Protocol):
+    """Turns plays into scores; one score per rollout, in order."""
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]: ...

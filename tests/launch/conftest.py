@@ -1,0 +1,115 @@
+"""A small application in the shape of ours: configs in a temporary folder, jobs in a module."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launch.cli import Command, main
+
+JOBS = """
+import json
+from pathlib import Path
+from omegaconf import OmegaConf
+from train.run_folder import RunFolder
+
+def train(config):
+    if config.seed < 0:
+        raise ValueError(f"seed: should not be negative; got {config.seed}. Give 0 or more")
+    if config.seed == 99:
+        raise AssertionError("a defect")
+    folder = RunFolder.open(config.resume) if config.resume else RunFolder.create(
+        config.run_dir, config)
+    plain = OmegaConf.to_container(config, resolve=True)
+    (folder.path / "seen.json").write_text(json.dumps(plain))
+    folder.close()
+    if config.seed == 13:
+        raise ValueError("gave up late")
+    if config.seed == 14:
+        raise KeyboardInterrupt
+
+def evaluate(config):
+    if config.seed < 0:
+        raise ValueError("seed: should not be negative")
+    plain = OmegaConf.to_container(config, resolve=True)
+    Path(config.run_dir, "seen.json").write_text(json.dumps(plain))
+
+def show(argv):
+    if not argv:
+        raise FileNotFoundError(2, "No such file or directory", "novel.epub")
+    print(argv)
+    return 0
+"""
+
+CONFIGS = {
+    "train.yaml": """
+defaults:
+  - hydra/run_folder
+  - trainer: grpo
+  - _self_
+  - experiment: null
+experiment_name: trial
+seed: 0
+resume: null
+prompt: costs $5
+data: {paths: []}
+""",
+    "trainer/grpo.yaml": "learning_rate: 1e-3\n",
+    "trainer/ppo.yaml": "learning_rate: 2e-3\n",
+    "experiment/real.yaml": "# @package _global_\nexperiment_name: real\n",
+}
+
+COMMANDS = {
+    "train": Command("tiny_jobs:train", "train", "train", "resume"),
+    "evaluate": Command("tiny_jobs:evaluate", "evaluate", "train", "run", "evaluations/${now:%Y}"),
+    "show": Command("tiny_jobs:show", "show"),
+}
+
+
+@dataclass
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def nextchapter(
+    tmp_path: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Callable[..., Result]]:
+    """Runs a command line of the small application in an empty folder."""
+    for name, text in CONFIGS.items():
+        path = tmp_path / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    shutil.copytree(repository / "configs" / "hydra", tmp_path / "configs" / "hydra")
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "tiny_jobs.py").write_text(JOBS)
+    (tmp_path / "work").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(__import__("sys").modules, "tiny_jobs", raising=False)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.chdir(tmp_path / "work")
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def run(*argv: str) -> Result:
+        status = 0
+        try:
+            status = main(argv, COMMANDS, tmp_path / "configs")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    yield run
+    # Hydra configures the root logger to write to the streams of this test.
+    root.handlers, root.level = handlers, level

@@ -1,0 +1,197 @@
+"""Judging agents on unseen books: one table of improvements with controls and intervals."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.agents import Sampling, TransformersAgent
+from envs.types import Agent, Env, Episode, PlanStatus
+from rewards.improvement import improvement_percent
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.types import Likelihood, LikelihoodScorer
+from train.progress import ProgressDisplay
+from train.schema import EvaluationConfig
+from train.statistics import Interval, clustered_bootstrap
+
+# Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
+REFERENCES = ("inferable", "true")
+ABLATION = "true_but_"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One episode under one row: the plan that was used and what it did."""
+
+    episode: Episode
+    plan: str
+    improvement: float
+    with_plan: Likelihood
+    baseline: Likelihood
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `statuses` counts how the answers of an agent were read."""
+
+    name: str
+    decoding: str | None
+    improvement: Interval
+    attempts: tuple[Attempt, ...]
+    statuses: Mapping[str, int] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "name": self.name,
+            "improvement": {
+                "mean": self.improvement.mean,
+                "ci95": [finite_or_none(x) for x in self.improvement.ci95],
+            },
+            "episodes": len(self.attempts),
+            "books": len({a.episode.book_id for a in self.attempts}),
+        }
+        if self.decoding is not None:
+            row["decoding"] = self.decoding
+        if self.statuses is not None:
+            row["plan_status"] = dict(self.statuses)
+        return row
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table, and what each part of a plan is worth to the generator."""
+
+    rows: tuple[Row, ...]
+    ablations: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rows": [row.as_json() for row in self.rows],
+            "ablations": [row.as_json() for row in self.ablations],
+        }
+
+    def row(self, name: str, decoding: str | None = None) -> Row:
+        return next(r for r in self.rows if (r.name, r.decoding) == (name, decoding))
+
+
+class Evaluator:
+    """Plays and scores one set of unseen episodes, row by row."""
+
+    def __init__(
+        self,
+        episodes: Sequence[Episode],
+        env: Env,
+        reward: LikelihoodImprovement,
+        config: EvaluationConfig,
+        seed: int,
+    ) -> None:
+        if not episodes:
+            raise ValueError(
+                f"evaluation.split: there are no episodes in '{config.split}'; "
+                "give more books, or another split"
+            )
+        self.episodes = list(episodes[: config.max_episodes])
+        self.env = env
+        self.reward = reward
+        self.config = config
+        self.seed = seed
+
+    def table(
+        self,
+        agents: Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        sampling: Sampling,
+        progress: ProgressDisplay,
+        sft_scorer: LikelihoodScorer | None = None,
+    ) -> Evaluation:
+        """All rows: each agent under each decoding, the controls, the reference plans."""
+        decodings = self.config.decodings
+        references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
+        ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
+        total = len(agents) * len(decodings) + len(references) + len(ablated) + 3
+        rows: list[Row] = []
+        with progress.stage("evaluate", total) as advance:
+            for name, (model, tokenizer) in agents.items():
+                for decoding in decodings:
+                    how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
+                    agent = TransformersAgent(
+                        model, tokenizer, how, self.config.batch_size, self.seed
+                    )
+                    rows.append(self._play(name, decoding, agent))
+                    advance()
+            rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
+            advance()
+            rows.append(self.plans("shuffled_plan", self._shuffled_plans(rows)))
+            advance()
+            for name in references:
+                rows.append(self.plans(f"{name}_plan", [e.plans[name] for e in self.episodes]))
+                advance()
+            if sft_scorer is not None:
+                rows.append(self._other_writer("sft_baseline", sft_scorer))
+            advance()
+            ablations = []
+            for name in ablated:
+                ablations.append(self.plans(name, [e.plans[name] for e in self.episodes]))
+                advance()
+        return Evaluation(tuple(rows), tuple(ablations))
+
+    def plans(self, name: str, plans: Sequence[str]) -> Row:
+        """A row of given plans, one per episode."""
+        pairs = list(zip(self.episodes, plans, strict=True))
+        return self._row(name, None, pairs, self.reward.likelihoods(pairs))
+
+    def _play(self, name: str, decoding: str, agent: Agent) -> Row:
+        rollouts = self.env.play(self.episodes, agent)
+        pairs = [(r.episode, r.outcome.plan) for r in rollouts]
+        row = self._row(name, decoding, pairs, self.reward.likelihoods(pairs))
+        counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}
+        return replace(row, statuses=counts)
+
+    def _other_writer(self, name: str, scorer: LikelihoodScorer) -> Row:
+        """Another model in the generator's place, without a plan, on the same gold tokens."""
+        pairs = [(episode, "") for episode in self.episodes]
+        found = scorer.score([self.reward.encoder.request(e) for e in self.episodes])
+        known = self.reward.likelihoods(pairs)
+        return self._row(
+            name, None, pairs, [(f, base) for f, (_, base) in zip(found, known, strict=True)]
+        )
+
+    def _shuffled_plans(self, rows: Sequence[Row]) -> list[str]:
+        """A plan made for another book: the true one where it is known, else the last agent's."""
+        known = all("true" in e.plans for e in self.episodes)
+        own = [e.plans["true"] for e in self.episodes] if known else [a.plan for a in rows[-2].attempts]
+        rng = random.Random(self.seed)
+        plans = []
+        for episode in self.episodes:
+            others = [
+                plan
+                for other, plan in zip(self.episodes, own, strict=True)
+                if other.book_id != episode.book_id
+            ]
+            plans.append(rng.choice(others or own))
+        return plans
+
+    def _row(
+        self,
+        name: str,
+        decoding: str | None,
+        pairs: Sequence[tuple[Episode, str]],
+        likelihoods: Sequence[tuple[Likelihood, Likelihood]],
+    ) -> Row:
+        attempts = tuple(
+            Attempt(episode, plan, improvement_percent(with_plan, baseline), with_plan, baseline)
+            for (episode, plan), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
+        )
+        interval = clustered_bootstrap(
+            [a.improvement for a in attempts],
+            [a.episode.book_id for a in attempts],
+            self.config.bootstrap_samples,
+        )
+        return Row(name, decoding, interval, attempts)
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None

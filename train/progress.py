@@ -1,0 +1,99 @@
+"""Progress of the stages of a run: bars on a terminal, one line at start and end elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+Advance = Callable[..., None]
+
+
+class ProgressDisplay:
+    """Shows stages, also one inside another, on one console (standard error by default)."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars: Progress | None = None
+
+    @contextmanager
+    def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
+        """A stage of `total` steps. It gives `advance(steps=1, note="")`.
+
+        `note` is shown beside the bar: `advance(note="reward 0.4")`.
+        """
+        started = time.perf_counter()
+        outcome = "failed"
+        on_terminal = self._console.is_terminal
+        if not on_terminal:
+            self._say(f"{title} ...")
+        try:
+            if on_terminal:
+                with self._bar(title, total) as advance:
+                    yield advance
+            else:
+                yield _ignore
+            outcome = "done"
+        finally:
+            self._say(f"{title}: {outcome} in {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def _bar(self, title: str, total: int | None) -> Iterator[Advance]:
+        # A terminal holds one live display, so a stage inside another joins the outer one's.
+        is_outermost = self._bars is None
+        bars = self._bars or self._new_bars()
+        self._bars = bars
+        if is_outermost:
+            bars.start()
+        task = bars.add_task(title, total=total, note="")
+
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            if note is None:
+                bars.advance(task, steps)
+            else:
+                bars.update(task, advance=steps, note=note)
+
+        try:
+            yield advance
+        finally:
+            bars.remove_task(task)
+            if is_outermost:
+                bars.stop()
+                self._bars = None
+
+    def _new_bars(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _ignore(steps: int = 1, note: str | None = None) -> None:
+    pass
+
+
+_display = ProgressDisplay()
+
+
+def stage(title: str, total: int | None = None):
+    """A stage on the display of this process; see `ProgressDisplay.stage`."""
+    return _display.stage(title, total)

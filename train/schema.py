@@ -1,0 +1,133 @@
+"""Every setting of a run, typed, with its unit and its vetted default. `configs/` fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from envs.agents import Sampling
+from envs.prompts import Prompts
+from rewards.likelihood_improvement import StatusRules
+from train.grpo import GrpoSettings
+from train.logs import LogConfig
+from train.supervised import SupervisedSettings
+
+Component = Mapping[str, Any]
+"""A node with `_target_: package.module.ClassName` and the fields of that class."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Where a model comes from: a folder or Hub id, or a random start."""
+
+    path: str | None = None
+    """Folder or Hub id of a transformers checkpoint in safetensors; empty for a random start."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hub."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    """Of a random start: `model_type` and the fields of its transformers config."""
+    vocab_size: Annotated[int, Field(ge=300)] = 800
+    """Of a random start: size of the byte-level BPE tokenizer that is trained on the corpus."""
+    attn_implementation: str | None = None
+    """transformers' name of the attention kernel; empty for its own choice."""
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """The frozen chapter writer whose likelihood is the reward."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: SupervisedSettings | None = None
+    """How it learns to write, with and without plans, before it is frozen; empty to take it as is."""
+    max_context_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Longer contexts lose their beginning."""
+    max_plan_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Longer plans lose their end."""
+    max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Longer chapters are scored up to here."""
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """peft's low-rank adapters on the policy."""
+
+    r: Annotated[int, Field(gt=0)] = 16
+    """Rank."""
+    alpha: Annotated[int, Field(gt=0)] = 32
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The agent that learns."""
+
+    model: ModelConfig | None = None
+    """Empty to start from the generator's weights."""
+    lora: LoraConfig | None = None
+    """Empty for full fine-tuning."""
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    shaping: Component
+    """From the improvement in per cent to the reward."""
+    rules: StatusRules = field(default_factory=StatusRules)
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    max_tokens_per_batch: Annotated[int, Field(gt=0)] = 16_384
+    """Padded tokens in one forward pass of the generator."""
+    positions_per_chunk: Annotated[int, Field(gt=0)] = 2_048
+    """Gold positions whose logits are held at once."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    split: Literal["validation", "test"] = "test"
+    decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
+    max_episodes: Annotated[int, Field(gt=0)] | None = None
+    """Evaluate on the first so many episodes; empty for all."""
+    batch_size: Annotated[int, Field(gt=0)] = 150
+    """Conversations that an agent answers at once."""
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 10_000
+    """Resamples of the books for the 95 % interval."""
+    num_examples: Annotated[int, Field(ge=0)] = 3
+    """Episodes shown side by side in examples.md."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, from books to an evaluated agent."""
+
+    experiment_name: str
+    data: Component
+    env: Component
+    reward: RewardConfig
+    generator: GeneratorConfig
+    run_dir: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    prompts: Prompts = field(default_factory=Prompts)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    warm_start: SupervisedSettings | None = None
+    """Supervised training of the policy on the form of a plan; empty to leave it out."""
+    sft_baseline: SupervisedSettings | None = None
+    """Supervised training of a copy of the generator on the gold chapters; empty to leave it out."""
+    trainer: GrpoSettings = field(default_factory=GrpoSettings)
+    sampling: Sampling = field(default_factory=Sampling)
+    """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    logging: LogConfig = field(default_factory=LogConfig)
+    cache_dir: str = ".cache/nextchapter"
+    """Where finished stages are kept for the next run."""
+    threads: Annotated[int, Field(gt=0)] | None = None
+    """CPU threads of torch; empty for its own choice."""
+    resume: str | None = None
+    """Folder of a run to go on with; set by `nextchapter train resume=runs/<run>`."""

@@ -1,0 +1,41 @@
+"""Intervals for means over episodes that come in books."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    ci95: tuple[float, float]
+
+
+def clustered_bootstrap(
+    values: Sequence[float], clusters: Sequence[str], num_samples: int, seed: int = 0
+) -> Interval:
+    """Mean of `values` and its 95 % percentile interval, resampling whole clusters (books).
+
+    Chapters of one book are alike, so books, not chapters, are the independent draws. With one
+    cluster there is nothing to resample, and the interval is unknown: (-inf, inf).
+    Source: Davison & Hinkley 1997, section 3.8 (cluster resampling).
+    """
+    if len(values) != len(clusters) or not values:
+        raise ValueError(
+            f"one cluster per value, at least one; got {len(values)} and {len(clusters)}."
+        )
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
+    sizes = np.bincount(index).astype(np.float64)
+    mean = float(sums.sum() / sizes.sum())
+    if len(names) == 1:
+        return Interval(mean, (-np.inf, np.inf))
+    draws = np.random.default_rng(seed).integers(len(names), size=(num_samples, len(names)))
+    means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(mean, (float(low), float(high)))

@@ -1,0 +1,132 @@
+"""Supervised training of a causal language model on prompts and targets, through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+# B batch, T tokens, V vocabulary.
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids of a prompt and of what should follow it."""
+
+    prompt_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SupervisedSettings:
+    """How long and how fast a supervised stage learns."""
+
+    max_steps: Annotated[int, Field(gt=0)] = 300
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Samples per optimizer step and process."""
+    gradient_accumulation_steps: Annotated[int, Field(gt=0)] = 1
+    """Micro-batches per optimizer step; each holds `batch_size` samples."""
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Peak learning rate of AdamW; it warms up, then falls along a cosine to a tenth."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
+    prompt_loss_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of a prompt token's loss relative to a target token's."""
+    bf16: bool = False
+    """Mixed precision; needs a device with bfloat16."""
+    gradient_checkpointing: bool = False
+
+
+class Batcher:
+    """Pads samples to the right and gives every token the weight of its loss, padding none.
+
+    There is no attention mask: a causal model never looks at what comes after a token.
+    """
+
+    def __init__(self, pad_id: int, prompt_loss_weight: float) -> None:
+        self.pad_id = pad_id
+        self.prompt_loss_weight = prompt_loss_weight
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        lengths = [len(s.prompt_ids) + len(s.target_ids) for s in samples]
+        shape = (len(samples), max(lengths))
+        ids_BT = torch.full(shape, self.pad_id)
+        weight_BT = torch.zeros(shape)
+        for i, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
+            ids_BT[i, :length] = torch.tensor(sample.prompt_ids + sample.target_ids)
+            weight_BT[i, : len(sample.prompt_ids)] = self.prompt_loss_weight
+            weight_BT[i, len(sample.prompt_ids) : length] = 1.0
+        return {"input_ids": ids_BT, "loss_weights": weight_BT}
+
+
+def weighted_nll(logits_BTV: Tensor, ids_BT: Tensor, weight_BT: Tensor) -> Tensor:
+    """Mean negative log-likelihood per unit of weight, in nats: a scalar, fp32."""
+    nll = torch.nn.functional.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).float(), ids_BT[:, 1:].flatten(), reduction="none"
+    )
+    weight = weight_BT[:, 1:].flatten()
+    return (nll * weight).sum() / weight.sum()
+
+
+class SupervisedTrainer(Trainer):
+    """transformers' Trainer with a weight per token."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        weight_BT = inputs.pop("loss_weights")
+        outputs = model(**inputs, use_cache=False)
+        loss = weighted_nll(outputs.logits, inputs["input_ids"], weight_BT)
+        return (loss, outputs) if return_outputs else loss
+
+
+def fit(
+    model: PreTrainedModel,
+    samples: Sequence[Sample],
+    settings: SupervisedSettings,
+    *,
+    pad_id: int,
+    seed: int,
+    work_dir: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Trains `model` in place. `samples` are drawn in an order that `seed` decides."""
+    arguments = TrainingArguments(
+        output_dir=str(work_dir),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        warmup_steps=settings.warmup_ratio,
+        weight_decay=settings.weight_decay,
+        adam_beta2=settings.adam_beta2,
+        bf16=settings.bf16,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        save_strategy="no",
+        logging_steps=10,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    trainer = SupervisedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=samples,  # pyright: ignore[reportArgumentType]
+        data_collator=Batcher(pad_id, settings.prompt_loss_weight),
+        callbacks=list(callbacks),
+    )
+    trainer.train()
