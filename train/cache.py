@@ -49,6 +49,10 @@ class Cache:
                 self._make(entry, stage, key, make)
         return entry
 
+    def has(self, stage: str, key: Mapping[str, Any]) -> bool:
+        """Whether the entry of this stage and key is there and whole."""
+        return _is_whole(self.path(stage, key))
+
     def path(self, stage: str, key: Mapping[str, Any]) -> Path:
         """Where the entry of this stage and key is, or would be."""
         if not stage or Path(stage).name != stage:

@@ -1,0 +1,195 @@
+"""The stages of a run before reinforcement learning, each kept by content for the next run.
+
+Every stage is a function of typed settings and of the folders that earlier stages made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from envs.types import Source
+from rewards.encode import GeneratorEncoder
+from train import samples, scratch, supervised
+from train.cache import Cache, digest, source_fingerprint
+from train.models import check_tokenizer, load_model, resolve_path, save_model
+from train.progress import Advance, ProgressDisplay
+from train.schema import ModelConfig, RunConfig
+from train.supervised import Sample, SupervisedSettings
+
+CORPUS_SAMPLES = 3_000
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What all stages share: settings, material, the cache and the progress display."""
+
+    config: RunConfig
+    source: Source
+    cache: Cache
+    progress: ProgressDisplay
+    marker: str
+
+    def generator(self) -> ModelConfig:
+        """The frozen generator: given by path, or trained here and kept."""
+        config = self.config.generator
+        if config.model.path is not None and config.training is None:
+            return config.model
+        key = {
+            "generator": asdict(config),
+            "prompts": asdict(self.config.prompts),
+            "data": self.source.key(),
+            "seed": self.config.seed,
+            "code": source_fingerprint(supervised, scratch, samples),
+        }
+        return self._kept("generator", key, self._train_generator)
+
+    def warm_start(self, generator: ModelConfig) -> ModelConfig:
+        """The agent before reinforcement: the base model, taught the form of a plan."""
+        base = self.config.policy.model or generator
+        settings = self.config.warm_start
+        if settings is None:
+            return base
+
+        def make(folder: Path) -> None:
+            model, tokenizer = load_model(base, "policy.model")
+            pairs = [
+                (self.config.prompts.ask_for_plan(episode.context), answer)
+                for episode, answer in self.source.demonstrations(self.marker)
+            ]
+            found = samples.answer_samples(tokenizer, pairs)
+            self._fit(model, tokenizer, found, settings, "warm start", folder)
+
+        key = self._model_key(base) | {"settings": asdict(settings), "marker": self.marker}
+        return self._kept("warm_start", key, make)
+
+    def sft_baseline(self, generator: ModelConfig) -> ModelConfig | None:
+        """The published baseline: the generator fine-tuned to write the gold chapter directly."""
+        settings = self.config.sft_baseline
+        if settings is None:
+            return None
+
+        def make(folder: Path) -> None:
+            model, tokenizer = load_model(generator, "generator.model")
+            pairs = [(episode, "") for episode in self.source.episodes("train")]
+            found = samples.writing_samples(self.encoder(tokenizer), pairs)
+            self._fit(model, tokenizer, found, settings, "SFT baseline", folder)
+
+        key = self._model_key(generator) | {"settings": asdict(settings)}
+        return self._kept("sft_baseline", key, make)
+
+    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
+        limits = self.config.generator
+        return GeneratorEncoder(
+            tokenizer,
+            self.config.prompts,
+            limits.max_context_tokens,
+            limits.max_plan_tokens,
+            limits.max_gold_tokens,
+        )
+
+    def _train_generator(self, folder: Path) -> None:
+        config = self.config.generator
+        assert config.training is not None
+        pairs = self.source.writing_samples()
+        if config.model.path is not None:
+            model, tokenizer = load_model(config.model, "generator.model")
+        else:
+            answers = [answer for _, answer in self.source.demonstrations(self.marker)]
+            texts = samples.corpus(
+                self.config.prompts, pairs[:CORPUS_SAMPLES], answers[: CORPUS_SAMPLES // 4]
+            )
+            tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
+            model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
+        check_tokenizer(model, tokenizer, "generator.model")
+        found = samples.writing_samples(self.encoder(tokenizer), pairs)
+        self._fit(model, tokenizer, found, config.training, "generator", folder)
+
+    def _fit(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        found: list[Sample],
+        settings: SupervisedSettings,
+        title: str,
+        folder: Path,
+    ) -> None:
+        with (
+            self.progress.stage(title, settings.max_steps) as advance,
+            tempfile.TemporaryDirectory() as work_dir,
+        ):
+            supervised.fit(
+                model,
+                found,
+                settings,
+                pad_id=tokenizer.pad_token_id,
+                seed=self.config.seed,
+                work_dir=Path(work_dir),
+                callbacks=[StepCallback(advance)],
+            )
+        save_model(model, tokenizer, folder)
+
+    def _model_key(self, model: ModelConfig) -> dict[str, Any]:
+        return {
+            "model": model_digest(model),
+            "prompts": asdict(self.config.prompts),
+            "limits": {
+                name: getattr(self.config.generator, name)
+                for name in ("max_context_tokens", "max_plan_tokens", "max_gold_tokens")
+            },
+            "data": self.source.key(),
+            "seed": self.config.seed,
+            "code": source_fingerprint(supervised, samples),
+        }
+
+    def _kept(
+        self, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]
+    ) -> ModelConfig:
+        return ModelConfig(path=str(keep(self.cache, stage, key, make)))
+
+
+def keep(
+    cache: Cache, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]
+) -> Path:
+    """The cached folder of a stage. With several processes all of them work, the first one keeps."""
+    processes = PartialState()
+    entry = cache.path(stage, key)
+    is_there = cache.has(stage, key)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        cache.get_or_make(stage, key, make)
+    elif not is_there:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            make(Path(elsewhere))
+    processes.wait_for_everyone()
+    return entry
+
+
+def model_digest(model: ModelConfig) -> str:
+    """What identifies a model's weights: their content where it is small, else where it is from."""
+    folder = Path(resolve_path(model.path or ""))
+    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
+        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return digest({"model": asdict(model), "files": stamps})
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.name.encode() + file.read_bytes())
+    return content.hexdigest()
+
+
+class StepCallback(TrainerCallback):
+    """Moves a progress bar with every optimizer step."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(1)
