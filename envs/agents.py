@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.tokens import chat_text, end_id, pad_id
 from envs.types import Conversation, Reply
 
 
@@ -34,8 +35,8 @@ class Sampling:
             max_new_tokens=self.max_new_tokens,
             do_sample=self.temperature > 0,
             repetition_penalty=self.repetition_penalty,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=pad_id(tokenizer),
+            eos_token_id=end_id(tokenizer),
             **drawn,
         )
 
@@ -72,14 +73,7 @@ class TransformersAgent:
             self.model.train(was_training)
 
     def _reply_batch(self, conversations: Sequence[Conversation]) -> list[Reply]:
-        texts = [
-            self.tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content} for m in conversation],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-            for conversation in conversations
-        ]
+        texts = [chat_text(self.tokenizer, conversation) for conversation in conversations]
         inputs = self.tokenizer(
             texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
@@ -90,8 +84,9 @@ class TransformersAgent:
         return [self._reply(answer.tolist()) for answer in answers]
 
     def _reply(self, ids: list[int]) -> Reply:
-        end = self.tokenizer.eos_token_id
+        end = end_id(self.tokenizer)
         finished = end in ids
         if finished:
             ids = ids[: ids.index(end)]
-        return Reply(self.tokenizer.decode(ids, skip_special_tokens=True), truncated=not finished)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return Reply(text, truncated=not finished)

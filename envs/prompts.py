@@ -1,4 +1,4 @@
-"""Every prompt that an agent or the generator reads is laid out here, from wording that config states.
+"""Every prompt that an agent or the generator reads, laid out from wording that config states.
 
 The generator's prompt is one conversation with a slot for the plan near its end: everything before
 the slot is the same for all attempts at an episode, and an empty plan leaves the slot empty.

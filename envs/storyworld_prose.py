@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from envs.storyworld import Character, Happening, Placement, Thread, Turn
 
-FIRST_SYLLABLES = (
-    "Al Bra Cor Do El Fe Go Ha Il Ji Ka Li Ma Ne Or Pe Qua Ru Sa Te Ul Vi Wy Xa Yo Zu "
-    "Bel Car Dri Fan Gre Hol Jun Kel Lor Mis Nal Pro Ros Tam"
-).split()
-SECOND_SYLLABLES = (
-    "lin ra dan mo sek tha vel nor bi gus ta rik son wen la mir do fay shu po "
-    "ven nia dor lis mund bert ryn das tor zel ka net ford gar hild ssa wick yan phi quin"
-).split()
-PLACES = "mill inn harbour chapel bridge market tower orchard".split()
-THINGS = "ring map key lamp book cup sword bell".split()
-GOALS = "gold peace fame wisdom justice freedom rest adventure".split()
-KINDS = "debt promise search secret journey".split()
+FIRST_SYLLABLES = ["Al", "Bra", "Cor", "Do", "El", "Fe", "Go", "Ha", "Il", "Ji", "Ka", "Li", "Ma", "Ne", "Or", "Pe", "Qua", "Ru", "Sa", "Te", "Ul", "Vi", "Wy", "Xa", "Yo", "Zu", "Bel", "Car", "Dri", "Fan", "Gre", "Hol", "Jun", "Kel", "Lor", "Mis", "Nal", "Pro", "Ros", "Tam"]
+SECOND_SYLLABLES = ["lin", "ra", "dan", "mo", "sek", "tha", "vel", "nor", "bi", "gus", "ta", "rik", "son", "wen", "la", "mir", "do", "fay", "shu", "po", "ven", "nia", "dor", "lis", "mund", "bert", "ryn", "das", "tor", "zel", "ka", "net", "ford", "gar", "hild", "ssa", "wick", "yan", "phi", "quin"]
+PLACES = ["mill", "inn", "harbour", "chapel", "bridge", "market", "tower", "orchard"]
+THINGS = ["ring", "map", "key", "lamp", "book", "cup", "sword", "bell"]
+GOALS = ["gold", "peace", "fame", "wisdom", "justice", "freedom", "rest", "adventure"]
+KINDS = ["debt", "promise", "search", "secret", "journey"]
 REACTION_OF_TRAIT = {
     "proud": "refuse",
     "gentle": "forgive",
@@ -33,7 +27,7 @@ REACTION_OF_TRAIT = {
     "clever": "lie",
     "bold": "fight",
 }
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 _PLANS = (
     "The {kind} of {owner} over the {thing} ends at the {place} with {ally}. "

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-
 Split = Literal["train", "validation", "test"]
 
 
@@ -43,7 +42,7 @@ class Book:
 
 @dataclass(frozen=True)
 class Section:
-    """One headed part of a story context. `hindsight` marks text made from the gold chapter or later."""
+    """One headed part of a context. `hindsight` marks text made from the gold chapter or later."""
 
     heading: str
     text: str
@@ -110,7 +109,7 @@ class PlanStatus(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Guidance:
-    """The outcome of a play that puts text before the gold chapter: the plan, empty if there is none."""
+    """An outcome that puts text before the gold chapter: the plan, empty if there is none."""
 
     plan: str
 
@@ -157,7 +156,7 @@ class Source(Protocol):
         ...
 
     def demonstrations(self, marker: str) -> list[tuple[Episode, str]]:
-        """Training episodes with an answer in the form of a plan, uninformed about what is right."""
+        """Training episodes with an answer in the form of a plan, uninformed about the right one."""
         ...
 
     def key(self) -> Mapping[str, object]: ...

@@ -9,7 +9,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Command:
     `target` is `module:function`. With a `config_name` the function is given the config that
     Hydra composed; without one it is given the arguments as they stand and returns an exit status.
     `saved_run_key` is the override that starts from the config of an earlier run (`resume=DIR`);
-    what is written then goes into `saved_run_output`, a folder inside that run.
+    what is written then goes into `saved_run_output`, a folder inside that run, and
+    `saved_run_settings` are settings that only exist on top of a saved config.
     """
 
     target: str
@@ -34,6 +35,7 @@ class Command:
     config_name: str | None = None
     saved_run_key: str | None = None
     saved_run_output: str = ""
+    saved_run_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> Callable[[Any], Any]:
         module, _, function = self.target.partition(":")
@@ -53,6 +55,7 @@ COMMANDS: Mapping[str, Command] = {
         config_name="evaluate",
         saved_run_key="run",
         saved_run_output="evaluations/${now:%Y-%m-%d_%H-%M-%S}",
+        saved_run_settings={"checkpoint": None},
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
 }

@@ -38,6 +38,7 @@ def store_saved_run(command: Command, folder: Path) -> None:
     node = {
         "defaults": [RUN_FOLDER_CONFIG, "_self_"],
         **saved,
+        **command.saved_run_settings,
         command.saved_run_key: _escape(str(folder)),
         "run_dir": "/".join(filter(None, (_escape(str(folder)), command.saved_run_output))),
     }

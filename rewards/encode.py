@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from envs.prompts import PLAN_SLOT, Prompts, gold_text
+from envs.tokens import chat_text
 from envs.types import Conversation, Episode
 from rewards.types import ScoreRequest, TokenIds
 
@@ -42,7 +43,7 @@ class GeneratorEncoder:
         return ScoreRequest(episode.episode_id, prefix, guidance + closing, gold)
 
     def _encode_episode(self, episode: Episode) -> tuple[TokenIds, TokenIds, TokenIds]:
-        """Ids of what stands before the plan, of what ends the prompt, and of y; kept per episode."""
+        """Ids of what precedes the plan, of what ends the prompt, and of y; kept per episode."""
         known = self._episodes.get(episode.episode_id)
         if known is None or known[0] is not episode:
             before, after = split_at_plan(
@@ -76,9 +77,7 @@ def split_at_plan(
             f"{tokenizer.name_or_path}: the tokenizer has no chat template; set one with "
             "tokenizer.chat_template or use an instruction-tuned model."
         )
-    messages = [{"role": m.role, "content": m.content} for m in conversation]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    before, *rest = str(text).split(PLAN_SLOT)
+    before, *rest = chat_text(tokenizer, conversation).split(PLAN_SLOT)
     if len(rest) != 1:
         raise ValueError(
             f"{tokenizer.name_or_path}: the chat template must show the user message exactly once; "

@@ -1,4 +1,4 @@
-"""The reward of the project: how far a rollout's outcome lowers the frozen generator's perplexity."""
+"""The project's reward: how far a rollout's outcome lowers the frozen generator's perplexity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rewards.types import Likelihood, LikelihoodScorer, Score
 class StatusRules:
     """What each plan status is worth: `score` for its improvement, or a fixed reward.
 
-    A malformed answer has to be worth less than a wrong plan, or saying nothing beats an honest try.
+    A malformed answer has to be worth less than a wrong plan, or silence beats an honest try.
     """
 
     complete: float | str = "score"
@@ -56,9 +56,7 @@ class LikelihoodImprovement:
         return [
             self._scored(r, *next(likelihoods))
             if self.rules[r.status.value] == "score"
-            else Score(
-                r.episode.episode_id, float(self.rules[r.status.value]), None, None, None
-            )
+            else Score(r.episode.episode_id, float(self.rules[r.status.value]), None, None, None)
             for r in rollouts
         ]
 

@@ -16,7 +16,7 @@ class ScoreRequest:
     """Token ids of one gold chapter and of what stands before it, joined in field order.
 
     `prefix_ids` is the same for all requests of an episode; `guidance_ids` is what the outcome put
-    between it and the chapter; only `gold_ids` is scored. The scorer knows nothing of their meaning.
+    between it and the chapter; only `gold_ids` is scored. Their meaning is nothing to the scorer.
     """
 
     episode_id: str

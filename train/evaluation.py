@@ -162,7 +162,11 @@ class Evaluator:
     def _shuffled_plans(self, rows: Sequence[Row]) -> list[str]:
         """A plan made for another book: the true one where it is known, else the last agent's."""
         known = all("true" in e.plans for e in self.episodes)
-        own = [e.plans["true"] for e in self.episodes] if known else [a.plan for a in rows[-2].attempts]
+        own = (
+            [e.plans["true"] for e in self.episodes]
+            if known
+            else [a.plan for a in rows[-2].attempts]
+        )
         rng = random.Random(self.seed)
         plans = []
         for episode in self.episodes:

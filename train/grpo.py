@@ -7,19 +7,22 @@ function below joins them with their episodes again by that id.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from envs.solo import SoloPlanner
+from envs.tokens import end_id
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.types import Reward, Score
 
@@ -93,7 +96,7 @@ class EpisodeReward:
         episode_id: Sequence[str],
         log_metric: Callable[[str, float], None],
         **_: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         rollouts = [
             self.env.conclude(self.episodes[id_], Reply(turns[0]["content"], not self._ended(ids)))
             for id_, turns, ids in zip(episode_id, completions, completion_ids, strict=True)
@@ -143,7 +146,7 @@ def train_grpo(
     trainer = GRPOTrainer(
         model=policy,
         reward_funcs=EpisodeReward(
-            episodes, env, reward, frozenset({tokenizer.eos_token_id}), on_scored
+            episodes, env, reward, frozenset({end_id(tokenizer)}), on_scored
         ),
         args=grpo_config(settings, output_dir, seed),
         train_dataset=Dataset.from_list(rows),
@@ -152,22 +155,30 @@ def train_grpo(
         peft_config=peft_config,
     )
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    return trainer.accelerator.unwrap_model(trainer.model)
+    return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
+
+
+def steps_per_generation(settings: GrpoSettings) -> int:
+    """Micro-batches per optimizer step and process; every step samples its own answers.
+
+    Raises:
+        ValueError: the attempts of a step do not divide over processes and micro-batches.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    attempts = settings.episodes_per_step * settings.num_generations
+    steps, rest = divmod(attempts, settings.per_device_batch_size * processes)
+    if rest or not steps:
+        raise ValueError(
+            f"trainer.per_device_batch_size: episodes_per_step x num_generations = {attempts} "
+            f"attempts must be a multiple of per_device_batch_size x processes = "
+            f"{settings.per_device_batch_size} x {processes}; choose a divisor of {attempts}"
+        )
+    return steps
 
 
 def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConfig:
     """Settings in TRL's terms."""
-    import os
-
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    attempts = settings.episodes_per_step * settings.num_generations
-    accumulation, rest = divmod(attempts, settings.per_device_batch_size * world)
-    if rest or not accumulation:
-        raise ValueError(
-            f"trainer.episodes_per_step × num_generations = {attempts} attempts must be a multiple "
-            f"of per_device_batch_size × processes = {settings.per_device_batch_size * world}; "
-            "change trainer.per_device_batch_size."
-        )
+    accumulation = steps_per_generation(settings)
     return GRPOConfig(
         output_dir=str(output_dir),
         max_steps=settings.max_steps,
@@ -192,7 +203,7 @@ def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConf
         save_steps=settings.save_steps,
         save_total_limit=2,
         bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=seed,

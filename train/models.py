@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from train.cache import digest
 from train.schema import ModelConfig
 
 ASSETS = Path(__file__).resolve().parent / "assets"
@@ -36,13 +41,37 @@ def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrain
             **options,
         )
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{key}.path: no usable model at {config.path!r} ({reason}); give a folder with "
-            "config.json, tokenizer and *.safetensors, or a Hub id that can be reached"
-        ) from error
+        raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
     return model, tokenizer
+
+
+def check_model(config: ModelConfig, key: str) -> None:
+    """Refuses, before any work is done, a model that is not there or that no recipe makes.
+
+    Raises:
+        ValueError: the path holds no model, or there is neither a path nor an architecture.
+    """
+    if config.path is None:
+        if not config.architecture.get("model_type"):
+            raise ValueError(
+                f"{key}: names no model; give {key}.path, or {key}.architecture with a model_type"
+            )
+        return
+    try:
+        AutoConfig.from_pretrained(
+            resolve_path(config.path), revision=config.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError) as error:
+        raise _no_model(config, key, error) from error
+
+
+def _no_model(config: ModelConfig, key: str, error: Exception) -> ValueError:
+    reason = str(error).strip().splitlines()[0]
+    return ValueError(
+        f"{key}.path: no usable model at {config.path!r} ({reason}); give a folder with "
+        "config.json, tokenizer and *.safetensors, or a Hub id that can be reached"
+    )
 
 
 def resolve_path(path: str) -> str:
@@ -53,8 +82,8 @@ def resolve_path(path: str) -> str:
 def check_tokenizer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, key: str = "model"
 ) -> None:
-    """Refuses a tokenizer whose ids the model has no embedding for; sets a missing padding token."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    """Refuses a tokenizer with ids that the model cannot embed; sets a missing padding token."""
+    rows = cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if len(tokenizer) > rows:
         raise ValueError(
             f"{key}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}; "
@@ -68,3 +97,16 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """A folder that plain `from_pretrained` loads."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def model_digest(model: ModelConfig) -> str:
+    """What identifies a model's weights: their content where it is small, else where it is from."""
+    folder = Path(resolve_path(model.path or ""))
+    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
+        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        return digest({"model": asdict(model), "files": stamps})
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.name.encode() + file.read_bytes())
+    return content.hexdigest()

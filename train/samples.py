@@ -2,42 +2,60 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 from envs.prompts import Prompts, gold_text
+from envs.tokens import chat_text, end_id
 from envs.types import Conversation, Episode
 from rewards.encode import GeneratorEncoder
 from train.supervised import Sample
 
+# A token that stands in more than this share of all plans is wording, not content.
+WORDING_SHARE = 0.5
+
 
 def writing_samples(
-    encoder: GeneratorEncoder, pairs: Sequence[tuple[Episode, str]]
+    encoder: GeneratorEncoder,
+    pairs: Sequence[tuple[Episode, str]],
+    plan_token_weight: float = 1.0,
 ) -> list[Sample]:
-    """The generator's prompt with each plan, as the scorer lays it out, and the gold chapter."""
-    end = (encoder.tokenizer.eos_token_id,)
+    """The generator's prompt with each plan, as the scorer lays it out, and the gold chapter.
+
+    Gold tokens that the plan foretells weigh `plan_token_weight` in the loss: they are few, and
+    learning to take them from the plan is what the generator is for.
+    """
+    end = end_id(encoder.tokenizer)
     requests = [encoder.request(episode, plan) for episode, plan in pairs]
-    return [Sample(r.prefix_ids + r.guidance_ids, r.gold_ids + end) for r in requests]
+    with_plan = [set(r.guidance_ids) for r, (_, plan) in zip(requests, pairs, strict=True) if plan]
+    counts = Counter(token for ids in with_plan for token in ids)
+    wording = {t for t, count in counts.items() if count > WORDING_SHARE * len(with_plan)}
+    found = []
+    for request in requests:
+        foretold = set(request.guidance_ids) - wording
+        weights = [plan_token_weight if t in foretold else 1.0 for t in request.gold_ids]
+        found.append(
+            Sample(
+                request.prefix_ids + request.guidance_ids,
+                (*request.gold_ids, end),
+                (*weights, 1.0),
+            )
+        )
+    return found
 
 
 def answer_samples(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[Conversation, str]]
 ) -> list[Sample]:
     """Conversations and the answers to learn, as a chat model reads and writes them."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in conversation],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-        for conversation, _ in pairs
-    ]
+    prompts = [chat_text(tokenizer, conversation) for conversation, _ in pairs]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer([answer for _, answer in pairs], add_special_tokens=False)["input_ids"]
-    end = (tokenizer.eos_token_id,)
+    end = end_id(tokenizer)
     return [
-        Sample(tuple(prompt), (*answer, *end))
+        Sample(tuple(prompt), (*answer, end))
         for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
 

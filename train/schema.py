@@ -42,7 +42,7 @@ class GeneratorConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: SupervisedSettings | None = None
-    """How it learns to write, with and without plans, before it is frozen; empty to take it as is."""
+    """How it learns to write with and without plans before it is frozen; empty to take it as is."""
     max_context_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer contexts lose their beginning."""
     max_plan_tokens: Annotated[int, Field(gt=0)] | None = None
@@ -118,7 +118,7 @@ class RunConfig:
     warm_start: SupervisedSettings | None = None
     """Supervised training of the policy on the form of a plan; empty to leave it out."""
     sft_baseline: SupervisedSettings | None = None
-    """Supervised training of a copy of the generator on the gold chapters; empty to leave it out."""
+    """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
     trainer: GrpoSettings = field(default_factory=GrpoSettings)
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""

@@ -1,4 +1,4 @@
-"""Models from scratch: a tokenizer trained on the corpus and a small decoder with random weights."""
+"""Models from scratch: a tokenizer trained on the corpus, a small decoder of random weights."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ Every stage is a function of typed settings and of the folders that earlier stag
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,11 +14,12 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from envs.tokens import pad_id
 from envs.types import Source
 from rewards.encode import GeneratorEncoder
 from train import samples, scratch, supervised
-from train.cache import Cache, digest, source_fingerprint
-from train.models import check_tokenizer, load_model, resolve_path, save_model
+from train.cache import Cache, source_fingerprint
+from train.models import check_tokenizer, load_model, model_digest, save_model
 from train.progress import Advance, ProgressDisplay
 from train.schema import ModelConfig, RunConfig
 from train.supervised import Sample, SupervisedSettings
@@ -129,7 +129,7 @@ class Stages:
                 model,
                 found,
                 settings,
-                pad_id=tokenizer.pad_token_id,
+                pad_id=pad_id(tokenizer),
                 seed=self.config.seed,
                 work_dir=Path(work_dir),
                 callbacks=[StepCallback(advance)],
@@ -155,10 +155,8 @@ class Stages:
         return ModelConfig(path=str(keep(self.cache, stage, key, make)))
 
 
-def keep(
-    cache: Cache, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]
-) -> Path:
-    """The cached folder of a stage. With several processes all of them work, the first one keeps."""
+def keep(cache: Cache, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    """The cached folder of a stage. With several processes all work, and the first one keeps."""
     processes = PartialState()
     entry = cache.path(stage, key)
     is_there = cache.has(stage, key)
@@ -170,19 +168,6 @@ def keep(
             make(Path(elsewhere))
     processes.wait_for_everyone()
     return entry
-
-
-def model_digest(model: ModelConfig) -> str:
-    """What identifies a model's weights: their content where it is small, else where it is from."""
-    folder = Path(resolve_path(model.path or ""))
-    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
-    if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
-        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        return digest({"model": asdict(model), "files": stamps})
-    content = hashlib.sha256()
-    for file in files:
-        content.update(file.name.encode() + file.read_bytes())
-    return content.hexdigest()
 
 
 class StepCallback(TrainerCallback):

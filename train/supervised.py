@@ -17,10 +17,14 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids of a prompt and of what should follow it."""
+    """Token ids of a prompt and of what should follow it.
+
+    `target_weights` are the loss weights of the target tokens; empty where all weigh one.
+    """
 
     prompt_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
+    target_weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Batcher:
         for i, (sample, length) in enumerate(zip(samples, lengths, strict=True)):
             ids_BT[i, :length] = torch.tensor(sample.prompt_ids + sample.target_ids)
             weight_BT[i, : len(sample.prompt_ids)] = self.prompt_loss_weight
-            weight_BT[i, len(sample.prompt_ids) : length] = 1.0
+            weight_BT[i, len(sample.prompt_ids) : length] = (
+                torch.tensor(sample.target_weights) if sample.target_weights else 1.0
+            )
         return {"input_ids": ids_BT, "loss_weights": weight_BT}
 
 
@@ -81,7 +87,11 @@ class SupervisedTrainer(Trainer):
     """transformers' Trainer with a weight per token."""
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         weight_BT = inputs.pop("loss_weights")
         outputs = model(**inputs, use_cache=False)
@@ -112,7 +122,7 @@ def fit(
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,
         bf16=settings.bf16,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),
         seed=seed,
         save_strategy="no",

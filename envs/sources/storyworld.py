@@ -69,7 +69,9 @@ class StoryWorldSource:
 
     def _books(self, split: Split, first: int, num_books: int) -> list[tuple[Episode, Turn]]:
         return [
-            pair for book in range(first, first + num_books) for pair in self._world.book(split, book)
+            pair
+            for book in range(first, first + num_books)
+            for pair in self._world.book(split, book)
         ]
 
     def _noisy_plan(self, turn: Turn, rng: random.Random) -> str:

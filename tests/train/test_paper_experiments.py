@@ -1,0 +1,166 @@
+"""The published experiments, run for two steps with a tiny model of the published architecture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from train import pipeline
+from train.config.validate import parse
+from train.progress import ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import RunConfig
+
+# TRL reads names that transformers has renamed; nothing here can mend it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def row(story: str, index: int) -> dict[str, Any]:
+    return {
+        "story_id": story,
+        "chapter_index": index,
+        "story_text": "Everything that happens.",
+        "next_chapter": f"The wheel stood still. {story.title()} climbed down for the {index}. time.",
+        "next_chapter_header": f"Chapter {index}: The Wheel",
+        "prior_plot_summary": "The river has been falling for a week.",
+        "high_level_plot_summary": "A mill stops, and is sold.",
+        "character_sheets": {"Ann": "A miller who owes money.", "Cid": "A crow."},
+        "next_chapter_synopsis": "The wheel stops.",
+        "last_n_chapters": "The water was low. Ann counted the sacks again.",
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for split, stories in (("train", "abcd"), ("validation", "e"), ("test", "fg")):
+        rows = [row(f"{split}-{story}", index) for story in stories for index in (1, 2)]
+        text = "".join(json.dumps(each) + "\n" for each in rows)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        (data / "train.jsonl").read_text(encoding="utf-8").splitlines(),
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+    tokenizer.save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def settings(repository: Path, experiment: str, *overrides: str) -> RunConfig:
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        config = compose(
+            "train", [f"experiment={experiment}", "run_dir=runs/of_a_test", *overrides]
+        )
+    return parse(RunConfig, config)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "model", "num_generations"),
+    [("paper_3b", "Qwen/Qwen2.5-3B-Instruct", 16), ("paper_7b", "Qwen/Qwen2.5-7B-Instruct-1M", 8)],
+)
+def test_an_experiment_holds_the_published_numbers(
+    repository: Path, experiment: str, model: str, num_generations: int
+) -> None:
+    config = settings(repository, experiment)
+    trainer, sampling = config.trainer, config.sampling
+    assert config.generator.model.path == model
+    assert config.policy.model is not None and config.policy.model.path == model
+    assert (trainer.num_generations, trainer.episodes_per_step) == (num_generations, 64)
+    assert (trainer.learning_rate, trainer.warmup_ratio) == (5e-7, 0.03)
+    assert trainer.lr_scheduler_type == "cosine_with_min_lr"
+    assert trainer.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
+    assert (trainer.beta, trainer.epsilon, trainer.temperature) == (1e-6, 0.2, 1.0)
+    assert (trainer.adam_beta1, trainer.adam_beta2) == (0.9, 0.95)
+    assert config.generator.max_context_tokens == 12_000
+    assert trainer.max_completion_length == 2_048
+    assert config.reward.shaping["thresholds"] == [0.05, 1.0, 2.0]
+    assert config.sft_baseline is not None and config.sft_baseline.learning_rate == 2e-5
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.7, 0.8, 20)
+    assert sampling.repetition_penalty == 1.05
+    assert config.prompts.include_hindsight
+    assert config.env["parser"]["whole_answer_without_marker"]
+    assert config.warm_start is None
+
+
+@pytest.mark.parametrize("experiment", ["paper_3b", "paper_7b"])
+def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
+    repository: Path, tmp_path: Path, data: Path, tiny_qwen: Path, experiment: str
+) -> None:
+    config = settings(
+        repository,
+        experiment,
+        *(f"data.{split}=[{data}/{split}.jsonl]" for split in ("train", "validation", "test")),
+        f"generator.model.path={tiny_qwen}",
+        "trainer.max_steps=2",
+        "trainer.episodes_per_step=2",
+        "trainer.max_completion_length=12",
+        "sampling.max_new_tokens=12",
+        "sft_baseline.max_steps=1",
+        "sft_baseline.gradient_accumulation_steps=2",
+        "evaluation.bootstrap_samples=100",
+        "logging.wandb=disabled",
+        "logging.tensorboard=false",
+        f"cache_dir={tmp_path}/cache",
+    )
+    weights = (tiny_qwen / "model.safetensors").read_bytes()
+    run = pipeline.Run.prepare(config, ProgressDisplay())
+    with RunFolder.create(tmp_path / "run", {"experiment_name": experiment}) as folder:
+        evaluation = pipeline.train(run, folder)
+
+    metrics = [json.loads(line) for line in folder.metrics_path.read_text().splitlines()]
+    rewards = {m["step"]: m["reward"] for m in metrics if "reward" in m}
+    assert rewards.keys() == {1, 2}
+    # What a random model answers is a plan as a whole, unless it is blank; the tiers decide alone.
+    assert all(0.0 <= reward <= 1.0 for reward in rewards.values())
+    assert all(m["plan/no_plan"] < 0.5 for m in metrics if "plan/no_plan" in m)
+    assert evaluation.row("empty_plan").improvement.mean == 0.0
+    names = {(r.name, r.decoding) for r in evaluation.rows}
+    assert names >= {("untrained", "greedy"), ("trained", "sampled"), ("sft_baseline", None)}
+    assert (tiny_qwen / "model.safetensors").read_bytes() == weights

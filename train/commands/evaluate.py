@@ -1,0 +1,55 @@
+"""`nextchapter evaluate run=runs/<run>`: any checkpoint of a run, on unseen books."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from train.config.validate import parse, plain
+from train.progress import ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import ModelConfig, RunConfig
+from train.tables import evaluation_table
+
+
+def run(config: DictConfig) -> None:
+    """Evaluates the run's agent, or the one in `checkpoint`, with the run's own settings."""
+    values = plain(config)
+    earlier = values.pop("run", None)
+    checkpoint = values.pop("checkpoint", None)
+    if earlier is None:
+        raise ValueError("run: says which run to evaluate; give run=runs/<run>")
+    settings = parse(RunConfig, values)
+    trained = RunFolder.open(earlier)
+    policy = find_checkpoint(trained, checkpoint)
+    from train import pipeline
+
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay())
+    with RunFolder.create(settings.run_dir, config) as folder:
+        evaluation = prepared.evaluate(ModelConfig(path=str(policy)))
+        pipeline.write_results(prepared, evaluation, folder)
+    console = Console()
+    console.print(evaluation_table(evaluation))
+    console.print(f"Results are in {folder.path}")
+
+
+def find_checkpoint(trained: RunFolder, checkpoint: str | None) -> Path:
+    """The folder of the agent: the trained policy, or a named checkpoint of the run or anywhere."""
+    if checkpoint is None:
+        if not trained.policy_dir.is_dir():
+            raise FileNotFoundError(
+                f"{trained.path}: has no trained policy yet; finish it with "
+                f"nextchapter train resume={trained.path}, or name a checkpoint=..."
+            )
+        return trained.policy_dir
+    for folder in (trained.path / checkpoint, trained.checkpoints_dir / checkpoint):
+        if folder.is_dir():
+            return folder
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint)
+    raise FileNotFoundError(
+        f"checkpoint: {checkpoint} is neither in {trained.path} nor a folder; "
+        f"checkpoints are in {trained.checkpoints_dir}"
+    )

@@ -1,0 +1,31 @@
+"""`nextchapter train`: one run from books to an evaluated agent."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from train.config.validate import parse
+from train.progress import ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import RunConfig
+from train.tables import evaluation_table
+
+
+def run(config: DictConfig) -> None:
+    """Validates the config, then trains; `resume` goes on in the folder of an earlier run."""
+    settings = parse(RunConfig, config)
+    # Heavy, and not needed to refuse a bad setting.
+    from train import pipeline
+
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay())
+    folder = (
+        RunFolder.open(settings.resume, to_write=True)
+        if settings.resume
+        else RunFolder.create(settings.run_dir, config)
+    )
+    with folder:
+        evaluation = pipeline.train(prepared, folder)
+    console = Console()
+    console.print(evaluation_table(evaluation))
+    console.print(f"The run is in {folder.path}; its README.md says what each file is.")

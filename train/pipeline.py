@@ -1,0 +1,248 @@
+"""One run from books to an evaluated agent: four stages, each kept, then table, plot, examples."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from peft import LoraConfig as PeftLoraConfig
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+import envs
+import rewards
+from envs.solo import SoloPlanner
+from envs.types import Rollout, Source
+from rewards.dense import DenseScorer
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.shaping import Shaping
+from rewards.types import Score
+from train import grpo
+from train.cache import Cache, source_fingerprint
+from train.config.build import build
+from train.evaluation import Evaluation, Evaluator
+from train.examples import write_examples
+from train.files import write_json
+from train.logs import MetricLog
+from train.models import check_model, load_model, model_digest, save_model
+from train.plots import plot_learning_curve
+from train.progress import Advance, ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import LoraConfig, ModelConfig, RunConfig
+from train.stages import Stages, keep
+
+ROLLOUTS_PER_TABLE = 8
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's settings and what is built from them once; nothing is written before `train`."""
+
+    config: RunConfig
+    source: Source
+    env: SoloPlanner
+    shaping: Shaping
+    progress: ProgressDisplay
+
+    @classmethod
+    def prepare(cls, config: RunConfig, progress: ProgressDisplay) -> Run:
+        """Builds what a bad setting or book would break, so that it breaks before any work."""
+        for key, model in (
+            ("generator.model", config.generator.model),
+            ("policy.model", config.policy.model),
+        ):
+            if model is not None:
+                check_model(model, key)
+        source = build(config.data, "data")
+        for split in ("train", config.evaluation.split):
+            if not source.episodes(split):
+                raise ValueError(f"data: the split '{split}' has no episodes; give more books")
+        grpo.steps_per_generation(config.trainer)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        return cls(
+            config,
+            source,
+            build(config.env, "env", prompts=config.prompts),
+            build(config.reward.shaping, "reward.shaping"),
+            progress,
+        )
+
+    @cached_property
+    def stages(self) -> Stages:
+        cache = Cache(Path(self.config.cache_dir))
+        return Stages(self.config, self.source, cache, self.progress, self.env.parser.marker)
+
+    @cached_property
+    def generator(self) -> ModelConfig:
+        return self.stages.generator()
+
+    @cached_property
+    def warm_start(self) -> ModelConfig:
+        return self.stages.warm_start(self.generator)
+
+    @cached_property
+    def reward(self) -> LikelihoodImprovement:
+        model, tokenizer = load_model(self.generator, "generator.model")
+        model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
+        return LikelihoodImprovement(
+            self.scorer(model),
+            self.stages.encoder(tokenizer),
+            self.shaping,
+            self.config.reward.rules,
+        )
+
+    def scorer(self, model: Any) -> DenseScorer:
+        return DenseScorer(model, **asdict(self.config.scorer))
+
+    def trained_policy(self, folder: RunFolder) -> Path:
+        """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
+        key = {
+            "policy": model_digest(self.warm_start),
+            "generator": model_digest(self.generator),
+            "config": {
+                name: value
+                for name, value in asdict(self.config).items()
+                if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
+            },
+            "data": self.source.key(),
+            "code": source_fingerprint(envs, rewards, grpo),
+        }
+        return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
+
+    def _train_policy(self, folder: RunFolder, kept: Path) -> None:
+        """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
+        config, settings = self.config, self.config.trainer
+        policy, tokenizer = load_model(self.warm_start, "policy.model")
+        folder.checkpoints_dir.mkdir(exist_ok=True)
+        last = get_last_checkpoint(str(folder.checkpoints_dir))
+        resumed_step = int(last.rsplit("-", 1)[1]) if last else None
+        episodes = self.source.episodes("train")
+        with (
+            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
+            self.progress.stage("reinforcement", settings.max_steps) as advance,
+        ):
+            recorder = Recorder(log, advance)
+            policy = grpo.train_grpo(
+                policy,
+                tokenizer,
+                self.env,
+                self.reward,
+                episodes,
+                settings,
+                output_dir=folder.checkpoints_dir,
+                seed=config.seed,
+                callbacks=[recorder],
+                on_scored=recorder.keep_rollouts,
+                resume_from=Path(last) if last else None,
+                peft_config=_peft(config.policy.lora),
+            )
+        save_model(policy, tokenizer, kept / "policy")
+        shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+
+    def evaluate(self, policy: ModelConfig) -> Evaluation:
+        """The table of the trained agent against the warm start and the controls."""
+        config = self.config.evaluation
+        evaluator = Evaluator(
+            self.source.episodes(config.split), self.env, self.reward, config, self.config.seed
+        )
+        device = PartialState().device
+        agents = {}
+        for name, model_config in (("untrained", self.warm_start), ("trained", policy)):
+            model, tokenizer = load_model(model_config, "policy.model")
+            agents[name] = (model.to(device), tokenizer)  # pyright: ignore[reportArgumentType]
+        baseline = self.stages.sft_baseline(self.generator)
+        sft = None
+        if baseline is not None:
+            model, _ = load_model(baseline, "sft_baseline")
+            sft = self.scorer(model.to(device))  # pyright: ignore[reportArgumentType]
+        return evaluator.table(agents, self.config.sampling, self.progress, sft)
+
+
+class Recorder(TrainerCallback):
+    """Writes what the trainer measures, and every few steps some rollouts, into the run's logs."""
+
+    def __init__(self, log: MetricLog, advance: Advance, steps_between_tables: int = 10) -> None:
+        self.log = log
+        self.advance = advance
+        self.steps_between_tables = steps_between_tables
+        self._rollouts: list[tuple[Rollout, Score]] = []
+
+    def keep_rollouts(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
+        self._rollouts = list(zip(rollouts, scores, strict=True))[:ROLLOUTS_PER_TABLE]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(1)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not state.is_world_process_zero or not logs:
+            return
+        self.log.log(state.global_step, {k: float(v) for k, v in logs.items() if v is not None})
+        if state.global_step % self.steps_between_tables == 1 and self._rollouts:
+            self.log.table(
+                state.global_step,
+                "rollouts",
+                ["episode_id", "answer", "plan", "status", "improvement", "reward"],
+                [
+                    [
+                        r.episode.episode_id,
+                        r.reply.text,
+                        r.outcome.plan,
+                        r.status.value,
+                        s.improvement,
+                        s.reward,
+                    ]
+                    for r, s in self._rollouts
+                ],
+            )
+
+
+def train(run: Run, folder: RunFolder) -> Evaluation:
+    """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
+    trained = run.trained_policy(folder)
+    if PartialState().is_main_process:
+        shutil.copytree(trained / "policy", folder.policy_dir, dirs_exist_ok=True)
+        if not folder.metrics_path.exists():
+            shutil.copy(trained / "metrics.jsonl", folder.metrics_path)
+    evaluation = run.evaluate(ModelConfig(path=str(folder.policy_dir)))
+    write_results(run, evaluation, folder)
+    return evaluation
+
+
+def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
+    """`evaluation.json`, the learning curve and the examples."""
+    if not PartialState().is_main_process:
+        return
+    write_json(folder.evaluation_path, evaluation.as_json())
+    if folder.metrics_path.exists():
+        plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
+    write_examples(
+        evaluation,
+        run.config.prompts,
+        run.reward.encoder,
+        run.config.evaluation.num_examples,
+        folder.examples_path,
+    )
+
+
+def _peft(lora: LoraConfig | None) -> PeftLoraConfig | None:
+    if lora is None:
+        return None
+    return PeftLoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )

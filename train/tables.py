@@ -1,0 +1,40 @@
+"""The evaluation as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from train.evaluation import Evaluation, Row
+
+
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """One line per row: improvement in per cent with its 95 % interval."""
+    table = Table(title="Improvement on unseen books (%)", title_justify="left")
+    for column, justify in (
+        ("plan", "left"),
+        ("decoding", "left"),
+        ("mean", "right"),
+        ("95 % interval", "right"),
+        ("episodes", "right"),
+        ("books", "right"),
+    ):
+        table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    for row in evaluation.rows:
+        table.add_row(*_cells(row))
+    if evaluation.ablations:
+        table.add_section()
+        for row in evaluation.ablations:
+            table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    low, high = row.improvement.ci95
+    return (
+        row.name.replace("_", " "),
+        row.decoding or "",
+        f"{row.improvement.mean:+.2f}",
+        f"[{low:+.2f}, {high:+.2f}]",
+        str(len(row.attempts)),
+        str(len({a.episode.book_id for a in row.attempts})),
+    )
