@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -77,7 +77,8 @@ class TransformersAgent:
         inputs = self.tokenizer(
             texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
-        output = self.model.generate(
+        # Every causal model can generate, but transformers' type for any model does not say so.
+        output = cast(Any, self.model).generate(
             **inputs, generation_config=self.sampling.generation_config(self.tokenizer)
         )
         answers = output[:, inputs["input_ids"].shape[1] :]

@@ -104,7 +104,7 @@ class Turn:
 
 @functools.cache
 def names_of_split(split: Split) -> tuple[str, ...]:
-    """Names by split: a quarter of all syllable pairs is kept for the test, as much for validation."""
+    """Names by split: a quarter of all syllable pairs for validation, a quarter for the test."""
     remainders = {"train": (0, 1), "validation": (2,), "test": (3,)}[split]
     return tuple(
         first + second

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from envs.storyworld import Character, Happening, Placement, Thread, Turn
 
-FIRST_SYLLABLES = ["Al", "Bra", "Cor", "Do", "El", "Fe", "Go", "Ha", "Il", "Ji", "Ka", "Li", "Ma", "Ne", "Or", "Pe", "Qua", "Ru", "Sa", "Te", "Ul", "Vi", "Wy", "Xa", "Yo", "Zu", "Bel", "Car", "Dri", "Fan", "Gre", "Hol", "Jun", "Kel", "Lor", "Mis", "Nal", "Pro", "Ros", "Tam"]
-SECOND_SYLLABLES = ["lin", "ra", "dan", "mo", "sek", "tha", "vel", "nor", "bi", "gus", "ta", "rik", "son", "wen", "la", "mir", "do", "fay", "shu", "po", "ven", "nia", "dor", "lis", "mund", "bert", "ryn", "das", "tor", "zel", "ka", "net", "ford", "gar", "hild", "ssa", "wick", "yan", "phi", "quin"]
+FIRST_SYLLABLES = [
+    "Al", "Bra", "Cor", "Do", "El", "Fe", "Go", "Ha", "Il", "Ji", "Ka", "Li", "Ma", "Ne", "Or",
+    "Pe", "Qua", "Ru", "Sa", "Te", "Ul", "Vi", "Wy", "Xa", "Yo", "Zu", "Bel", "Car", "Dri",
+    "Fan", "Gre", "Hol", "Jun", "Kel", "Lor", "Mis", "Nal", "Pro", "Ros", "Tam",
+]  # fmt: skip
+SECOND_SYLLABLES = [
+    "lin", "ra", "dan", "mo", "sek", "tha", "vel", "nor", "bi", "gus", "ta", "rik", "son",
+    "wen", "la", "mir", "do", "fay", "shu", "po", "ven", "nia", "dor", "lis", "mund", "bert",
+    "ryn", "das", "tor", "zel", "ka", "net", "ford", "gar", "hild", "ssa", "wick", "yan", "phi",
+    "quin",
+]  # fmt: skip
 PLACES = ["mill", "inn", "harbour", "chapel", "bridge", "market", "tower", "orchard"]
 THINGS = ["ring", "map", "key", "lamp", "book", "cup", "sword", "bell"]
 GOALS = ["gold", "peace", "fame", "wisdom", "justice", "freedom", "rest", "adventure"]
@@ -27,7 +36,10 @@ REACTION_OF_TRAIT = {
     "clever": "lie",
     "bold": "fight",
 }
-NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+NUMBERS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve",
+]  # fmt: skip
 
 _PLANS = (
     "The {kind} of {owner} over the {thing} ends at the {place} with {ally}. "
@@ -117,7 +129,7 @@ def plan(wording: int, happening: Happening) -> str:
 
 
 def reasoning(thread: Thread, days: str, owner: Character, placement: Placement) -> str:
-    """Notes quoted from the context before a plan: a thread, its owner's sheet, the thing's place."""
+    """Notes quoted from the context: a thread, its owner's sheet, where its thing was left."""
     return (
         f"In {days}: the {thread.kind} of {owner.name} over the {thread.thing}. "
         f"{owner.name} is {owner.trait}, trusts {owner.friend}. "

@@ -12,11 +12,17 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from rewards.types import Likelihood, ScoreRequest
 
 # B batch, T tokens, N gold tokens of the batch, H hidden size, V vocabulary.
+
+# Tokens of the sequence on which logits are compared with the model's own, and how far they may be
+# apart relative to the largest: scaling in fp32 what the model scales in bf16 costs some rounding.
+PROBE_TOKENS = 16
+PROBE_TOLERANCE = {torch.float32: 1e-4}
+PROBE_TOLERANCE_LOW_PRECISION = 0.02
 
 
 def gold_nll(
@@ -61,6 +67,9 @@ class DenseScorer:
 
     The model is put in evaluation mode and its parameters are frozen here. Equal requests are
     scored once, so an outcome that changes nothing scores exactly what the baseline scores.
+
+    Raises:
+        ValueError: the model's logits are not what this scorer would make of its hidden states.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class DenseScorer:
         self.model = model.eval().requires_grad_(False)
         self.max_tokens_per_batch = max_tokens_per_batch
         self.positions_per_chunk = positions_per_chunk
+        self._probe()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood per request, in order.
@@ -88,7 +98,8 @@ class DenseScorer:
         return [found[request] for request in requests]
 
     def _check(self, request: ScoreRequest) -> None:
-        longest = getattr(self.model.config, "max_position_embeddings", None)
+        config = self.model.config.get_text_config()
+        longest = getattr(config, "max_position_embeddings", None)
         if not request.gold_ids:
             raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
         if not request.prefix_ids and not request.guidance_ids:
@@ -109,7 +120,7 @@ class DenseScorer:
         # Right padding: a causal model never looks at what comes after, so no mask is needed.
         # Validity comes from the lengths below, never from the padding token.
         ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-        hidden_BTH = self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+        hidden_BTH = self._hidden(ids_BT)
         before_NH = torch.cat(
             [
                 hidden_BTH[i, r.num_tokens - len(r.gold_ids) - 1 : r.num_tokens - 1]
@@ -121,18 +132,42 @@ class DenseScorer:
         per_request = nll_N.split([len(r.gold_ids) for r in batch])
         return [_likelihood(r, nll) for r, nll in zip(batch, per_request, strict=True)]
 
+    def _hidden(self, ids_BT: Tensor) -> Tensor:
+        return self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
+
     def _project(self, hidden_NH: Tensor) -> Tensor:
-        """Hidden states to logits: [N, V], with the scaling and capping that some families apply."""
-        config = self.model.config.get_text_config()
+        """Hidden states to logits: [N, V], fp32."""
         head = cast(torch.nn.Module, self.model.get_output_embeddings())
-        logits_NV = head(hidden_NH).float()
-        if (scale := getattr(config, "logits_scaling", None)) is not None:
-            logits_NV = logits_NV / scale
-        if (scale := getattr(config, "logit_scale", None)) is not None:
+        return family_logits(head(hidden_NH).float(), self.model.config.get_text_config())
+
+    @torch.inference_mode()
+    def _probe(self) -> None:
+        """Refuses a family whose logits are made in a way that `family_logits` does not know."""
+        config = self.model.config.get_text_config()
+        ids_BT = (torch.arange(PROBE_TOKENS, device=self.model.device) % config.vocab_size)[None]
+        own_TV = self.model(input_ids=ids_BT, use_cache=False).logits[0].float()
+        apart = (self._project(self._hidden(ids_BT)[0]) - own_TV).abs().max()
+        tolerance = PROBE_TOLERANCE.get(self.model.dtype, PROBE_TOLERANCE_LOW_PRECISION)
+        if apart > tolerance * own_TV.abs().max():
+            raise ValueError(
+                f"generator.model: {type(self.model).__name__} makes its logits in a way that the "
+                f"scorer does not know (off by {apart:.2g}); choose a model of another family, or "
+                "teach rewards.dense.family_logits."
+            )
+
+
+def family_logits(logits_NV: Tensor, config: PretrainedConfig) -> Tensor:
+    """What a family does to the output of its head, by the config field that states it."""
+    if (scale := getattr(config, "logits_scaling", None)) is not None:
+        # HyperCLOVA X multiplies by the field of that name; Granite and all others divide by it.
+        multiplies = config.model_type.startswith("hyperclovax")
+        logits_NV = logits_NV * scale if multiplies else logits_NV / scale
+    for factor in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
+        if (scale := getattr(config, factor, None)) is not None:
             logits_NV = logits_NV * scale
-        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-            logits_NV = cap * torch.tanh(logits_NV / cap)
-        return logits_NV
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits_NV = cap * torch.tanh(logits_NV / cap)
+    return logits_NV
 
 
 def _likelihood(request: ScoreRequest, nll_N: Tensor) -> Likelihood:

@@ -9,7 +9,7 @@ from envs.types import Episode, Rollout
 from rewards.encode import GeneratorEncoder
 from rewards.improvement import improvement_percent
 from rewards.shaping import Shaping
-from rewards.types import Likelihood, LikelihoodScorer, Score
+from rewards.types import Likelihood, LikelihoodScorer, Score, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LikelihoodImprovement:
         self.encoder = encoder
         self.shaping = shaping
         self.rules: Mapping[str, float | str] = vars(rules)
-        self._baselines: dict[str, Likelihood] = {}
+        self._baselines: dict[ScoreRequest, Likelihood] = {}
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         scored = [r for r in rollouts if self.rules[r.status.value] == "score"]
@@ -64,20 +64,15 @@ class LikelihoodImprovement:
         self, plans: Sequence[tuple[Episode, str]]
     ) -> list[tuple[Likelihood, Likelihood]]:
         """For each episode and plan, the gold chapter's likelihood with the plan and without."""
-        unknown = {
-            e.episode_id: self.encoder.request(e)
-            for e, _ in plans
-            if e.episode_id not in self._baselines
-        }
+        baselines = [self.encoder.request(e) for e, _ in plans]
         requests = [self.encoder.request(e, plan) for e, plan in plans]
+        # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
+        # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
+        unknown = [r for r in dict.fromkeys([*baselines, *requests]) if r not in self._baselines]
         # One call, so that a scorer sees whole groups and can share what they share.
-        found = self.scorer.score([*unknown.values(), *requests])
-        self._baselines.update(zip(unknown, found, strict=False))
-        with_plan = found[len(unknown) :]
-        return [
-            (likelihood, self._baselines[e.episode_id])
-            for (e, _), likelihood in zip(plans, with_plan, strict=True)
-        ]
+        found = dict(zip(unknown, self.scorer.score(unknown), strict=True)) | self._baselines
+        self._baselines |= {r: found[r] for r in baselines}
+        return [(found[r], found[b]) for r, b in zip(requests, baselines, strict=True)]
 
     def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:
         improvement = improvement_percent(with_plan, baseline)

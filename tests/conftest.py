@@ -1,12 +1,30 @@
-"""Fixtures for all tests: the shelf of real books, and what makes a skip for want of it fail."""
+"""Fixtures for all tests: the shelf of real books, a small story world, tiny random models."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from envs.sources.storyworld import StoryWorldSource
+    from envs.types import Episode
+
+# What is smallest of each architecture; a test adds the fields that it is about.
+_SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+_SMALL_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_BOOKS = REPOSITORY.parent / "shared" / "books"
@@ -23,6 +41,57 @@ def shared_books() -> Path:
     if not SHARED_BOOKS.is_dir():
         pytest.skip("needs the shelf at ../shared/books")
     return SHARED_BOOKS
+
+
+@pytest.fixture(scope="session")
+def world() -> StoryWorldSource:
+    """A story world of few books."""
+    from envs.sources.storyworld import StoryWorldSource
+
+    return StoryWorldSource(
+        seed=1,
+        writing_books=6,
+        demonstration_books=4,
+        train_books=4,
+        validation_books=2,
+        test_books=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(world: StoryWorldSource) -> PreTrainedTokenizerBase:
+    """A small tokenizer with a chat template, trained on the story world."""
+    from train.scratch import train_tokenizer
+
+    return train_tokenizer((episode.chapter.text for episode in world.episodes("train")), 400)
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer: PreTrainedTokenizerBase) -> Callable[..., PreTrainedModel]:
+    """Makes a tiny random model of a `model_type`; `fields` are those of its config."""
+    from train.scratch import random_model
+
+    def make(model_type: str = "llama", seed: int = 0, **fields: Any) -> PreTrainedModel:
+        small = _SMALL_GPT2 if model_type == "gpt2" else _SMALL
+        return random_model({"model_type": model_type, **small, **fields}, tokenizer, seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_episode() -> Callable[..., Episode]:
+    """Makes an episode of few words; `plans` are its reference plans."""
+    from envs.types import Chapter, Episode, Section, StoryContext
+
+    def make(
+        episode_id: str = "book/1", known: str = "Ann owes Bob a ring.", **plans: str
+    ) -> Episode:
+        hindsight = Section("Synopsis", "Ann pays in the end.", hindsight=True)
+        context = StoryContext((Section("So far", known), hindsight))
+        chapter = Chapter("Chapter two", "Ann went to the mill and paid what she owed.")
+        return Episode(episode_id, context, chapter, plans)
+
+    return make
 
 
 @pytest.hookimpl(wrapper=True)

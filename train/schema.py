@@ -37,12 +37,22 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class WritingPhase(SupervisedSettings):
+    """One phase of teaching a generator to write; short contexts first make copying easier."""
+
+    max_context_tokens: Annotated[int, Field(gt=0)] | None = None
+    """Contexts are cut to their last so many tokens in this phase; empty for all."""
+    plan_token_weight: Annotated[float, Field(ge=1)] = 1.0
+    """Loss weight of the gold tokens that the plan foretells."""
+
+
+@dataclass(frozen=True)
 class GeneratorConfig:
     """The frozen chapter writer whose likelihood is the reward."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    training: SupervisedSettings | None = None
-    """How it learns to write with and without plans before it is frozen; empty to take it as is."""
+    training: tuple[WritingPhase, ...] = ()
+    """Phases in which it learns to write, with and without plans; empty to take it as it is."""
     max_context_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer contexts lose their beginning."""
     max_plan_tokens: Annotated[int, Field(gt=0)] | None = None

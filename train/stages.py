@@ -40,7 +40,7 @@ class Stages:
     def generator(self) -> ModelConfig:
         """The frozen generator: given by path, or trained here and kept."""
         config = self.config.generator
-        if config.model.path is not None and config.training is None:
+        if config.model.path is not None and not config.training:
             return config.model
         key = {
             "generator": asdict(config),
@@ -65,7 +65,8 @@ class Stages:
                 for episode, answer in self.source.demonstrations(self.marker)
             ]
             found = samples.answer_samples(tokenizer, pairs)
-            self._fit(model, tokenizer, found, settings, "warm start", folder)
+            self._fit(model, tokenizer, found, settings, "warm start")
+            save_model(model, tokenizer, folder)
 
         key = self._model_key(base) | {"settings": asdict(settings), "marker": self.marker}
         return self._kept("warm_start", key, make)
@@ -80,7 +81,8 @@ class Stages:
             model, tokenizer = load_model(generator, "generator.model")
             pairs = [(episode, "") for episode in self.source.episodes("train")]
             found = samples.writing_samples(self.encoder(tokenizer), pairs)
-            self._fit(model, tokenizer, found, settings, "SFT baseline", folder)
+            self._fit(model, tokenizer, found, settings, "SFT baseline")
+            save_model(model, tokenizer, folder)
 
         key = self._model_key(generator) | {"settings": asdict(settings)}
         return self._kept("sft_baseline", key, make)
@@ -97,7 +99,6 @@ class Stages:
 
     def _train_generator(self, folder: Path) -> None:
         config = self.config.generator
-        assert config.training is not None
         pairs = self.source.writing_samples()
         if config.model.path is not None:
             model, tokenizer = load_model(config.model, "generator.model")
@@ -109,8 +110,13 @@ class Stages:
             tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
             model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
         check_tokenizer(model, tokenizer, "generator.model")
-        found = samples.writing_samples(self.encoder(tokenizer), pairs)
-        self._fit(model, tokenizer, found, config.training, "generator", folder)
+        for number, phase in enumerate(config.training, start=1):
+            encoder = self.encoder(tokenizer)
+            if phase.max_context_tokens is not None:
+                encoder.max_context_tokens = phase.max_context_tokens
+            found = samples.writing_samples(encoder, pairs, phase.plan_token_weight)
+            self._fit(model, tokenizer, found, phase, f"generator, phase {number}")
+        save_model(model, tokenizer, folder)
 
     def _fit(
         self,
@@ -119,7 +125,6 @@ class Stages:
         found: list[Sample],
         settings: SupervisedSettings,
         title: str,
-        folder: Path,
     ) -> None:
         with (
             self.progress.stage(title, settings.max_steps) as advance,
@@ -134,7 +139,6 @@ class Stages:
                 work_dir=Path(work_dir),
                 callbacks=[StepCallback(advance)],
             )
-        save_model(model, tokenizer, folder)
 
     def _model_key(self, model: ModelConfig) -> dict[str, Any]:
         return {

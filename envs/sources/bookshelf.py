@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import random
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -52,8 +51,10 @@ class BookshelfSource:
     """Names of the cast so far, by frequency; 0 leaves them out."""
     max_plan_names: Count = 6
     max_plan_words: Count = 12
-    rare_word_share: Annotated[float, Field(gt=0, le=1)] = 0.03
-    """A word may stand in a plan if at most this share of all 150-word stretches holds it."""
+    min_word_stretches: Annotated[int, Field(ge=0)] = 8
+    """A word may stand in a plan if at least so many 150-word stretches of the shelf hold it ..."""
+    max_word_share: Annotated[float, Field(gt=0, le=1)] = 0.03
+    """... and at most this share of them."""
     planless_share: Share = 0.2
     """Share of the generator's samples without a plan."""
     noisy_share: Share = 0.5
@@ -73,14 +74,11 @@ class BookshelfSource:
         return [book for book in self._shelf if self._split_of[book.book_id] == split]
 
     def episodes(self, split: Split) -> list[Episode]:
-        openings = [page for page in self._pages(split) if page.is_opening]
-        if not openings:
-            titles = ", ".join(repr(book.title) for book in self.books(split))
-            raise ValueError(
-                f"paths: no book of the {split} split has a second chapter to predict ({titles}); "
-                "add books, or choose another data.seed"
-            )
-        return [self._episode(page, self._reference_plans(page)) for page in openings]
+        return [
+            self._episode(page, self._reference_plans(page))
+            for page in self._pages(split)
+            if page.is_opening
+        ]
 
     def writing_samples(self) -> list[tuple[Episode, str]]:
         """All of the training books, stretch by stretch, not their chapters' openings alone."""
@@ -93,7 +91,7 @@ class BookshelfSource:
         ]
 
     def demonstrations(self, marker: str) -> list[tuple[Episode, str]]:
-        """Names quoted from x, then a list drawn half from x and half from anywhere on the shelf."""
+        """Names quoted from x, then a list half from x and half from anywhere on the shelf."""
         rng = random.Random(f"demonstrations/{self.seed}")
         pages = self._pages("train")
         chosen = [rng.choice(pages) for _ in range(self.num_demonstrations)]
@@ -141,10 +139,12 @@ class BookshelfSource:
                 f"paths: {len(ids)} books leave none to train on when {num_held_out} are held out; "
                 "add books, or lower data.validation_share or data.test_share"
             )
-        splits: list[Split] = ["train"] * len(ids)
-        splits[:num_test] = ["test"] * num_test
-        splits[num_test:num_held_out] = ["validation"] * (num_held_out - num_test)
-        return dict(zip(ids, splits, strict=True))
+        test, validation, train = ids[:num_test], ids[num_test:num_held_out], ids[num_held_out:]
+        return {
+            **dict.fromkeys(test, "test"),
+            **dict.fromkeys(validation, "validation"),
+            **dict.fromkeys(train, "train"),
+        }
 
     @functools.cached_property
     def _lexicon(self) -> Lexicon:
@@ -177,11 +177,14 @@ class BookshelfSource:
     def _plan(self, text: str, known: set[str] | None = None) -> WordPlan:
         """What the text uses; with `known`, only what is also in there."""
         names = self._lexicon.names(text)
-        words = self._lexicon.rare_words(text, self.rare_word_share)
+        words = self._rare_words(text)
         if known is not None:
             names = [name for name in names if name in known]
             words = [word for word in words if word in known]
         return WordPlan(tuple(names[: self.max_plan_names]), tuple(words[: self.max_plan_words]))
+
+    def _rare_words(self, text: str) -> list[str]:
+        return self._lexicon.rare_words(text, self.min_word_stretches, self.max_word_share)
 
     def _reference_plans(self, page: _Page) -> dict[str, str]:
         true = self._plan(page.gold.text)
@@ -196,20 +199,16 @@ class BookshelfSource:
         rng = random.Random(f"other/{self.seed}/{page.episode_id}")
         book = rng.choice([b for b in self._shelf if b.book_id != page.book_id])
         chapter = rng.choice(book.chapters)
-        return dataclasses.replace(
-            chapter, text=stretches(chapter.text, self.max_gold_words)[0]
-        )
+        return dataclasses.replace(chapter, text=stretches(chapter.text, self.max_gold_words)[0])
 
     def _shown_plan(self, true: WordPlan, other: WordPlan, rng: random.Random) -> str:
         if rng.random() < self.planless_share:
             return ""
         return str(true.thinned(other, rng) if rng.random() < self.noisy_share else true)
 
-    def _uninformed_answer(
-        self, page: _Page, other: _Page, marker: str, rng: random.Random
-    ) -> str:
+    def _uninformed_answer(self, page: _Page, other: _Page, marker: str, rng: random.Random) -> str:
         elsewhere = self._plan(other.gold.text)
-        words = self._lexicon.rare_words(page.context_text, self.rare_word_share)
+        words = self._rare_words(page.context_text)
         rng.shuffle(words)
         names = rng.sample(page.cast, min(len(page.cast), self.max_plan_names))
         plan = WordPlan(
@@ -246,17 +245,17 @@ class _Page:
 def _pages_of(book: Book, settings: BookshelfSource, lexicon: Lexicon) -> Iterator[_Page]:
     """Every stretch of every chapter but the first; a chapter's opening carries its heading."""
     names = lexicon.name_counts(book.chapters[0].text)
-    openings = [first_sentence(book.chapters[0].text)]
+    sentences = [first_sentence(book.chapters[0].text)]
     for index in range(1, len(book.chapters)):
-        chapter, previous = book.chapters[index], book.chapters[index - 1].text
-        before = previous
+        chapter = book.chapters[index]
+        before = last_words(book.chapters[index - 1].text, settings.max_previous_words)
         for number, text in enumerate(stretches(chapter.text, settings.max_gold_words)):
-            cast = _cast(names, settings.max_characters)
+            cast = tuple(name for name, _ in names.most_common(settings.max_characters))
             sections = (
                 Section("Book", f"{book.title} by {book.author}" if book.author else book.title),
                 Section("Characters", ", ".join(cast)),
-                Section("Story so far", _latest(openings, settings.max_digest_words)),
-                Section("Previous pages", last_words(before, settings.max_previous_words)),
+                Section("Story so far", _latest(sentences, settings.max_digest_words)),
+                Section("Previous pages", before),
             )
             yield _Page(
                 episode_id=f"{book.book_id}/{index}" + (f".{number}" if number else ""),
@@ -266,12 +265,9 @@ def _pages_of(book: Book, settings: BookshelfSource, lexicon: Lexicon) -> Iterat
                 gold=Chapter("" if number else chapter.title, text),
             )
             names.update(lexicon.name_counts(text))
-            before = f"{before}\n\n{text}"
-        openings.append(first_sentence(chapter.text))
-
-
-def _cast(names: Counter[str], max_characters: int) -> tuple[str, ...]:
-    return tuple(name for name, _ in names.most_common(max_characters))
+            gap = " " if number else "\n\n"
+            before = last_words(f"{before}{gap}{text}", settings.max_previous_words)
+        sentences.append(first_sentence(chapter.text))
 
 
 def _latest(sentences: Sequence[str], max_words: int | None) -> str:

@@ -45,12 +45,13 @@ class Lexicon:
         return Counter(
             match.group()
             for match in _WORD.finditer(text)
-            if self._is_name(match.group(), text[max(0, match.start() - 2) : match.start()])
+            if len(match.group()) >= _SHORTEST_NAME
+            and match.group().istitle()
+            and match.group() not in _FORMS_OF_ADDRESS
+            and self._is_name(match.group(), text[max(0, match.start() - 2) : match.start()])
         )
 
     def _is_name(self, word: str, before: str) -> bool:
-        if len(word) < _SHORTEST_NAME or not word.istitle() or word in _FORMS_OF_ADDRESS:
-            return False
         seldom_lower = self.stretches_with[word.lower()] < _LOWER_CASE_STRETCHES
         return seldom_lower or _MID_SENTENCE.match(before) is not None
 
@@ -58,13 +59,17 @@ class Lexicon:
         """Names by how often they stand in the text, then by first appearance."""
         return [name for name, _ in self.name_counts(text).most_common()]
 
-    def rare_words(self, text: str, max_share: float) -> list[str]:
-        """Lower-case words that at most `max_share` of the stretches hold, by tf-idf, then by letter."""
+    def rare_words(self, text: str, min_stretches: int, max_share: float) -> list[str]:
+        """Lower-case words by tf-idf, then by letter.
+
+        Left out are words that fewer than `min_stretches` of the stretches hold (nobody can have
+        learned to use them) or more than `max_share` of them (they tell nothing).
+        """
         counts = Counter(
             word for word in _WORD.findall(text) if len(word) >= _SHORTEST_WORD and word.islower()
         )
-        at_most = max_share * self.num_stretches
-        rare = [word for word in counts if self.stretches_with[word] <= at_most]
+        most = max_share * self.num_stretches
+        rare = [word for word in counts if min_stretches <= self.stretches_with[word] <= most]
         return sorted(rare, key=lambda word: (-counts[word] * self.rarity(word), word))
 
 

@@ -33,7 +33,7 @@ class WordPlan:
         return replace(self, **{part: getattr(other, part)})
 
     def thinned(self, other: WordPlan, rng: random.Random) -> WordPlan:
-        """Some entries left out and some replaced by another plan's, each at a rate drawn at random."""
+        """Entries left out and entries replaced by another plan's, at rates drawn at random."""
         kept, wrong = rng.random(), rng.random()
         return WordPlan(
             _thinned(self.names, other.names, kept, wrong, rng),

@@ -34,7 +34,7 @@ def row(story: str, index: int) -> dict[str, Any]:
         "story_id": story,
         "chapter_index": index,
         "story_text": "Everything that happens.",
-        "next_chapter": f"The wheel stood still. {story.title()} climbed down for the {index}. time.",
+        "next_chapter": f"The wheel stood still. {story.title()} climbed down, {index} rungs.",
         "next_chapter_header": f"Chapter {index}: The Wheel",
         "prior_plot_summary": "The river has been falling for a week.",
         "high_level_plot_summary": "A mill stops, and is sold.",
@@ -84,8 +84,8 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=4096,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=2,
+        pad_token_id=0,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -51,7 +51,8 @@ def paths(tmp_path: Path) -> list[str]:
 
 def source(paths: list[str], **settings: Any) -> BookshelfSource:
     # On so small a shelf most words are in most stretches.
-    return BookshelfSource(paths, **{"rare_word_share": 0.3, "num_demonstrations": 40, **settings})
+    small = {"min_word_stretches": 0, "max_word_share": 0.3, "num_demonstrations": 40}
+    return BookshelfSource(paths, **{**small, **settings})
 
 
 def everything(books: BookshelfSource) -> Iterator[Episode]:
@@ -139,7 +140,7 @@ def test_an_ablation_takes_one_part_from_another_book(paths: list[str]) -> None:
         for part, other_part in (("names", "words"), ("words", "names")):
             spoilt = episode.plans[f"true_but_{part}"]
             assert listed(spoilt, other_part) == listed(true, other_part)
-            assert not set(listed(spoilt, part)) & set(listed(true, part)) - {"gold"}
+            assert listed(spoilt, part) != listed(true, part)
 
 
 def test_the_generator_learns_from_every_stretch_of_the_training_books(paths: list[str]) -> None:
@@ -205,12 +206,6 @@ def test_shares_that_leave_no_training_book_are_refused(paths: list[str]) -> Non
         source(paths, validation_share=0.4, test_share=0.5).episodes("train")
     with pytest.raises(ValueError, match="Lower one of them"):
         source(paths, validation_share=0.5, test_share=0.5)
-
-
-def test_a_split_of_books_with_one_chapter_is_refused(tmp_path: Path) -> None:
-    short = [write(tmp_path / "short.jsonl", *(book(n, num_chapters=1) for n in range(3)))]
-    with pytest.raises(ValueError, match="no book of the test split has a second chapter"):
-        source(short).episodes("test")
 
 
 def test_ready_episodes_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import math
 
 from envs.sources.salient import Lexicon, first_sentence, last_words, stretches
 
-SHELF = Lexicon.of(["the river rose again", "the river fell", "the hope of spring", "no river here"])
+SHELF = Lexicon.of(
+    ["the river rose again", "the river fell", "the hope of spring", "no river here"]
+)
 
 
 def test_rarity_is_the_log_of_stretches_over_stretches_with_the_word() -> None:
@@ -17,7 +19,7 @@ def test_rarity_is_the_log_of_stretches_over_stretches_with_the_word() -> None:
 
 
 def test_a_capital_in_mid_sentence_makes_a_name_even_of_a_common_word() -> None:
-    assert SHELF.names("She asked River, and River laughed.") == ["River"]
+    assert SHELF.names("It asked River, and River laughed.") == ["River"]
 
 
 def test_a_capital_that_a_sentence_gives_makes_no_name_of_a_common_word() -> None:
@@ -29,13 +31,19 @@ def test_a_word_that_is_never_in_lower_case_is_a_name_wherever_it_stands() -> No
 
 
 def test_forms_of_address_and_shouting_are_no_names() -> None:
-    assert SHELF.names("Then Mrs. Brida told Miss Cole to STOP, and I did.") == ["Brida", "Cole"]
+    assert SHELF.names("It was Mrs. Brida who told Miss Cole to STOP, as I did.") == [
+        "Brida",
+        "Cole",
+    ]
 
 
 def test_rare_words_come_by_count_times_rarity_then_by_letter() -> None:
     text = "spring, spring: the river ran under alder and birch; Birch is a name"
     # spring 2 log(5/2) = 1.83, alder = birch = under = log 5 = 1.61; river is in 3 of 4 stretches.
-    assert SHELF.rare_words(text, max_share=0.5) == ["spring", "alder", "birch", "name", "under"]
+    found = SHELF.rare_words(text, min_stretches=0, max_share=0.5)
+    assert found == ["spring", "alder", "birch", "name", "under"]
+    assert SHELF.rare_words(text, min_stretches=1, max_share=0.5) == ["spring"]
+    assert SHELF.rare_words(text, min_stretches=1, max_share=1.0) == ["spring", "river"]
 
 
 def test_stretches_keep_line_breaks_and_leave_a_short_remainder_out() -> None:
