@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from envs.sources.storyworld import StoryWorldSource
     from envs.types import Episode
+    from rewards.encode import GeneratorEncoder
+    from rewards.types import Likelihood, ScoreRequest
 
 # What is smallest of each architecture; a test adds the fields that it is about.
 _SMALL = {
@@ -92,6 +94,34 @@ def make_episode() -> Callable[..., Episode]:
         return Episode(episode_id, context, chapter, plans)
 
     return make
+
+
+class FakeScorer:
+    """Every gold token costs 2 nats, less a hundredth of a nat for each token between x and y."""
+
+    def __init__(self) -> None:
+        self.asked: list[ScoreRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+        from rewards.types import Likelihood
+
+        self.asked.extend(requests)
+        costs = [(2 - 0.01 * len(r.guidance_ids),) * len(r.gold_ids) for r in requests]
+        return [Likelihood(sum(cost), cost) for cost in costs]
+
+
+@pytest.fixture
+def fake_scorer() -> FakeScorer:
+    return FakeScorer()
+
+
+@pytest.fixture
+def encoder(tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
+    """Lays episodes out under the default prompts, without limits."""
+    from envs.prompts import Prompts
+    from rewards.encode import GeneratorEncoder
+
+    return GeneratorEncoder(tokenizer, Prompts())
 
 
 @pytest.hookimpl(wrapper=True)

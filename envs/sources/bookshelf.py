@@ -115,13 +115,13 @@ class BookshelfSource:
         shelf = read_shelf(self.paths)
         if shelf.episode_sources:
             raise ValueError(
-                f"paths: {shelf.episode_sources[0].path} holds ready episodes, not books; "
+                f"data.paths: {shelf.episode_sources[0].path} holds ready episodes, not books; "
                 "read it with data=published"
             )
         if len(shelf.books) < 3:
             raise ValueError(
-                f"paths: {len(shelf.books)} books cannot be split into train, validation and test; "
-                "give at least three"
+                f"data.paths: {len(shelf.books)} books cannot be split into train, validation and "
+                "test; give at least three"
             )
         return shelf.books
 
@@ -136,8 +136,8 @@ class BookshelfSource:
         num_held_out = num_test + max(1, round(self.validation_share * len(ids)))
         if num_held_out >= len(ids):
             raise ValueError(
-                f"paths: {len(ids)} books leave none to train on when {num_held_out} are held out; "
-                "add books, or lower data.validation_share or data.test_share"
+                f"data.paths: {len(ids)} books leave none to train on when {num_held_out} are held "
+                "out; add books, or lower data.validation_share or data.test_share"
             )
         test, validation, train = ids[:num_test], ids[num_test:num_held_out], ids[num_held_out:]
         return {

@@ -1,0 +1,119 @@
+"""x, a and y are tokenized once each and joined as ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from envs.prompts import PLAN_SLOT, Prompts, gold_text
+from envs.types import Chapter, Episode, Message
+from rewards.encode import GeneratorEncoder, split_at_plan
+from train.scratch import train_tokenizer
+
+MakeEpisode = Callable[..., Episode]
+PLANS = ("", "Ann pays.", "Ann goes to the mill. She pays what she owes, and more.")
+
+
+def test_with_and_without_a_plan_the_prompt_differs_by_the_plan_section_and_nothing_else(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    without = encoder.request(make_episode())
+    section_ids = ids_of(encoder.tokenizer, "\n\n## Plan\nAnn pays.")
+    request = encoder.request(make_episode(), "Ann pays.")
+    assert request == replace(without, guidance_ids=section_ids + without.guidance_ids)
+
+
+def test_all_attempts_at_an_episode_share_one_prefix_and_one_chapter(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    requests = [encoder.request(make_episode(), plan) for plan in PLANS]
+    assert len({r.prefix_ids for r in requests}) == 1
+    assert len({r.gold_ids for r in requests}) == 1
+    assert len({r.guidance_ids for r in requests}) == len(PLANS)
+
+
+def test_all_that_does_not_depend_on_the_plan_comes_before_it(
+    tokenizer: PreTrainedTokenizerBase, make_episode: MakeEpisode
+) -> None:
+    prompts = Prompts(system="You write.", write_task="Write the chapter.")
+    request = GeneratorEncoder(tokenizer, prompts).request(make_episode(), "Ann pays.")
+    assert tokenizer.decode(request.prefix_ids) == (
+        "<|system|>You write.<|user|>Write the chapter.\n\n## So far\nAnn owes Bob a ring."
+    )
+    # What closes the prompt has to stand behind the plan.
+    assert tokenizer.decode(request.guidance_ids) == "\n\n## Plan\nAnn pays.<|assistant|>"
+    assert tokenizer.decode(request.gold_ids) == gold_text(make_episode().chapter)
+
+
+def test_the_ids_of_the_chapter_do_not_depend_on_the_plan_where_text_would_merge(
+    make_episode: MakeEpisode,
+) -> None:
+    merging = train_tokenizer(["owl owl owl owl"], vocab_size=300)
+    merging.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    episode = replace(make_episode(), chapter=Chapter("", "wl."))
+    encoder = GeneratorEncoder(merging, Prompts())
+    request = encoder.request(episode, "The o")
+    joined = request.prefix_ids + request.guidance_ids + request.gold_ids
+    whole = ids_of(merging, str(merging.decode(joined)))
+    # As text, the plan's last letter and the chapter's first ones are one token.
+    assert whole[-2:] == ids_of(merging, " owl.")
+    assert joined != whole
+    assert request.gold_ids == encoder.request(episode).gold_ids == ids_of(merging, "wl.")
+
+
+def test_limits_cut_the_old_end_of_a_context_and_the_late_end_of_a_plan_and_a_chapter(
+    tokenizer: PreTrainedTokenizerBase, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    episode, plan = make_episode(), "Ann pays."
+    whole, closing = encoder.request(episode, plan), encoder.request(episode).guidance_ids
+    limited = GeneratorEncoder(tokenizer, Prompts(), 5, 4, 3)
+    request = limited.request(episode, plan)
+    assert request.prefix_ids == whole.prefix_ids[-5:]
+    # The prompt is closed as ever.
+    assert request.guidance_ids == whole.guidance_ids[:4] + closing
+    assert request.gold_ids == whole.gold_ids[:3]
+
+
+def test_what_was_cut_is_counted_once_per_episode_and_once_per_plan(
+    tokenizer: PreTrainedTokenizerBase, make_episode: MakeEpisode
+) -> None:
+    limited = GeneratorEncoder(tokenizer, Prompts(), 5, 4, 3)
+    for episode in (make_episode("book/1"), make_episode("book/2")):
+        for plan in PLANS:
+            limited.request(episode, plan)
+    assert limited.num_cut == {"context": 2, "plan": 4, "gold": 2}
+    unlimited = GeneratorEncoder(tokenizer, Prompts(), 1000, 1000, 1000)
+    unlimited.request(make_episode(), PLANS[-1])
+    assert unlimited.num_cut == {"context": 0, "plan": 0, "gold": 0}
+
+
+def test_another_episode_under_the_same_id_is_encoded_anew(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    before = encoder.request(make_episode(known="Ann owes Bob a ring."))
+    after = encoder.request(make_episode(known="Bob owes Ann a ring."))
+    assert before.prefix_ids != after.prefix_ids
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "the tokenizer has no chat template"),
+        ("{{ messages[0]['content'] }}{{ messages[0]['content'] }}", "shows it 2 times"),
+        ("Hello.", "shows it 0 times"),
+    ],
+)
+def test_a_chat_template_that_cannot_place_the_plan_is_refused(
+    template: str | None, message: str
+) -> None:
+    tokenizer = train_tokenizer(["Ann"], vocab_size=300)
+    tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=message):
+        split_at_plan(tokenizer, (Message("user", f"Write.{PLAN_SLOT}"),))
+
+
+def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])

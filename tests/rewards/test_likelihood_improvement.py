@@ -1,0 +1,140 @@
+"""The reward: zero for an empty plan, by the rules for an answer without one, else an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
+from rewards.dense import DenseScorer
+from rewards.encode import GeneratorEncoder
+from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.shaping import Raw, Tiers
+from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
+
+MakeEpisode = Callable[..., Episode]
+COMPLETE, TRUNCATED, NO_PLAN = PlanStatus.COMPLETE, PlanStatus.TRUNCATED, PlanStatus.NO_PLAN
+
+
+def rollout(episode: Episode, plan: str, status: PlanStatus = COMPLETE) -> Rollout:
+    return Rollout(episode, (), Reply(plan), status, Guidance(plan))
+
+
+def reward_of(
+    scorer: LikelihoodScorer, encoder: GeneratorEncoder, **rules: Any
+) -> LikelihoodImprovement:
+    return LikelihoodImprovement(scorer, encoder, Raw(), StatusRules(**rules))
+
+
+def test_an_empty_plan_scores_exactly_zero(
+    make_model: Callable[..., PreTrainedModel], encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    reward = reward_of(DenseScorer(make_model()), encoder)
+    episodes = [make_episode("book/1"), make_episode("book/2", known="Cid left. " * 20)]
+    together = reward(
+        [rollout(e, plan) for e in episodes for plan in ("", "Ann pays.", "Ann pays. " * 9)]
+    )
+    assert [s.improvement for s in together[::3]] == [0.0, 0.0]
+    assert all(s.improvement != 0.0 for s in together if s not in together[::3])
+    # Also when it comes later and alone, when another batch would round otherwise.
+    assert [reward([rollout(e, "")])[0].improvement for e in episodes] == [0.0, 0.0]
+
+
+def test_an_improvement_by_pencil(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    num_plan_tokens = len(encoder.tokenizer("\n\n## Plan\nAnn pays.")["input_ids"])
+    (score,) = reward_of(fake_scorer, encoder)([rollout(make_episode(), "Ann pays.")])
+    # A hundredth of a nat less per token for each token of the plan section.
+    assert score.improvement == pytest.approx(100 * (1 - math.exp(-0.01 * num_plan_tokens)))
+    assert score.reward == score.improvement
+
+
+def test_the_reward_is_the_shaped_improvement(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    reward = LikelihoodImprovement(fake_scorer, encoder, Tiers(), StatusRules())
+    plans = ["", "Ann pays."]
+    assert [s.reward for s in reward([rollout(make_episode(), p) for p in plans])] == [0.0, 1.0]
+
+
+def test_the_plain_likelihood_of_an_episode_is_scored_once(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    reward = reward_of(fake_scorer, encoder)
+    first = reward([rollout(make_episode(), plan) for plan in ("Ann pays.", "Ann runs.")])
+    later = reward([rollout(make_episode(), "Ann sings.")])
+    assert len(fake_scorer.asked) == 1 + 2 + 1
+    assert {s.baseline for s in (*first, *later)} == {first[0].baseline}
+
+
+def test_a_whole_group_reaches_the_scorer_in_one_call(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    class Counting:
+        calls: tuple[int, ...] = ()
+
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+            self.calls += (len(requests),)
+            return [Likelihood(1.0, (1.0,)) for _ in requests]
+
+    scorer = Counting()
+    reward_of(scorer, encoder)([rollout(make_episode(), f"Plan {i}.") for i in range(4)])
+    assert scorer.calls == (5,)
+
+
+def test_a_rule_gives_its_fixed_reward_without_scoring(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    reward = reward_of(fake_scorer, encoder, truncated=-0.5, no_plan=-1)
+    plans = [("Ann", TRUNCATED), ("Ann pays.", COMPLETE), ("", NO_PLAN)]
+    scores = reward([rollout(make_episode(), *plan) for plan in plans])
+    assert [s.improvement is None for s in scores] == [True, False, True]
+    assert (scores[0].reward, scores[2].reward) == (-0.5, -1.0)
+    assert len(fake_scorer.asked) == 2
+
+
+def test_zero_is_only_for_what_the_rules_judge_worthless(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    (score,) = reward_of(fake_scorer, encoder)([rollout(make_episode(), "", NO_PLAN)])
+    assert (score.reward, score.improvement) == (0.0, None)
+
+
+def test_a_truncated_plan_can_be_scored_as_it_stands(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    whole, cut = reward_of(fake_scorer, encoder)(
+        [rollout(make_episode(), "Ann pays.", status) for status in (COMPLETE, TRUNCATED)]
+    )
+    assert whole == cut
+
+
+def test_a_batch_without_plans_needs_no_generator(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode, make_model: Callable[..., PreTrainedModel]
+) -> None:
+    reward = reward_of(DenseScorer(make_model()), encoder)
+    assert reward([rollout(make_episode(), "", NO_PLAN)])[0].reward == 0.0
+
+
+def test_a_failed_score_is_an_error_that_names_the_episode_and_never_zero(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode, make_model: Callable[..., PreTrainedModel]
+) -> None:
+    rollouts = [rollout(make_episode("book/1"), "Ann pays.")]
+    broken = make_model()
+    with torch.no_grad():
+        broken.get_output_embeddings().weight.fill_(math.nan)
+    with pytest.raises(ValueError, match="episode book/1: the generator gave a likelihood of nan"):
+        reward_of(DenseScorer(broken), encoder)(rollouts)
+    with pytest.raises(ValueError, match="episode book/1: .* exceed the generator's context of 16"):
+        reward_of(DenseScorer(make_model(max_position_embeddings=16)), encoder)(rollouts)
+
+
+def test_a_rule_is_a_number_or_score() -> None:
+    with pytest.raises(ValueError, match=r"reward\.rules\.no_plan must be a number or 'score'"):
+        StatusRules(no_plan="none")

@@ -1,0 +1,187 @@
+"""The table: agents, controls and reference plans on the same unseen episodes."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.agents import Sampling
+from envs.plans import PlanParser
+from envs.solo import SoloPlanner
+from envs.types import Episode
+from rewards.encode import GeneratorEncoder
+from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.shaping import Raw
+from rewards.types import Likelihood, ScoreRequest
+from train.evaluation import Evaluator
+from train.progress import ProgressDisplay
+from train.schema import EvaluationConfig
+from train.tables import evaluation_table
+
+QUIET = ProgressDisplay(Console(file=io.StringIO()))
+SAMPLING = Sampling(max_new_tokens=4)
+CONFIG = EvaluationConfig(bootstrap_samples=100)
+MakeModel = Callable[..., PreTrainedModel]
+
+
+@pytest.fixture
+def episodes(make_episode: Callable[..., Episode]) -> list[Episode]:
+    """Two episodes of each of three books; the plans of a book name it."""
+    return [
+        make_episode(
+            f"{book}/{index}",
+            true=f"In {book} Ann pays all that she owes.",
+            inferable=f"In {book} Ann pays.",
+            true_but_place=f"In {book} Ann.",
+        )
+        for book in ("first", "second", "third")
+        for index in (1, 2)
+    ]
+
+
+@pytest.fixture
+def evaluator(
+    episodes: list[Episode], fake_scorer: Any, encoder: GeneratorEncoder
+) -> Callable[..., Evaluator]:
+    def make(of: Sequence[Episode] = episodes, env: SoloPlanner | None = None, **config: Any):
+        reward = LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules())
+        return Evaluator(of, env or SoloPlanner(), reward, replace(CONFIG, **config), seed=0)
+
+    return make
+
+
+@pytest.fixture
+def agents(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+    return {name: (make_model(seed=seed), tokenizer) for seed, name in enumerate(("untrained", "trained"))}
+
+
+def test_the_table_has_every_agent_control_and_reference(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    evaluation = evaluator().table(agents, SAMPLING, QUIET)
+    assert [(row.name, row.decoding) for row in evaluation.rows] == [
+        ("untrained", "greedy"),
+        ("untrained", "sampled"),
+        ("trained", "greedy"),
+        ("trained", "sampled"),
+        ("empty_plan", None),
+        ("shuffled_plan", None),
+        ("inferable_plan", None),
+        ("true_plan", None),
+    ]
+    assert [row.name for row in evaluation.ablations] == ["true_but_place"]
+    written = json.loads(json.dumps(evaluation.as_json(), allow_nan=False))
+    assert {(row["episodes"], row["books"]) for row in written["rows"]} == {(6, 3)}
+    assert written["rows"][1]["decoding"] == "sampled"
+    assert "decoding" not in written["rows"][-1]
+
+
+def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], encoder: GeneratorEncoder
+) -> None:
+    evaluation = evaluator().table(agents, SAMPLING, QUIET)
+    spoilt = evaluation.ablations[0].improvement.mean
+    inferable = evaluation.row("inferable_plan").improvement.mean
+    assert 0 < spoilt < inferable < evaluation.row("true_plan").improvement.mean
+    attempt = evaluation.row("true_plan").attempts[0]
+    num_tokens = len(encoder.tokenizer(f"\n\n## Plan\n{attempt.plan}")["input_ids"])
+    assert attempt.improvement == pytest.approx(100 * (1 - math.exp(-0.01 * num_tokens)))
+
+
+def test_the_empty_plan_is_exactly_zero(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    interval = evaluator().table(agents, SAMPLING, QUIET).row("empty_plan").improvement
+    assert (interval.mean, interval.ci95) == (0.0, (0.0, 0.0))
+
+
+def test_a_shuffled_plan_was_made_for_another_book(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    for attempt in evaluator().table(agents, SAMPLING, QUIET).row("shuffled_plan").attempts:
+        assert attempt.plan.endswith("Ann pays all that she owes.")
+        assert attempt.episode.book_id not in attempt.plan
+
+
+def test_without_reference_plans_the_agents_plans_are_shuffled(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], episodes: list[Episode]
+) -> None:
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    bare = [replace(episode, plans={}) for episode in episodes]
+    evaluation = evaluator(bare, env).table(agents, SAMPLING, QUIET)
+    assert [row.name for row in evaluation.rows[-2:]] == ["empty_plan", "shuffled_plan"]
+    assert evaluation.ablations == ()
+    trained = {attempt.plan for attempt in evaluation.row("trained", "sampled").attempts}
+    assert {a.plan for a in evaluation.row("shuffled_plan").attempts} <= trained
+
+
+def test_how_answers_were_read_is_counted(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    # Random models never say the marker, so nothing they say is a plan.
+    row = evaluator().table(agents, SAMPLING, QUIET).row("trained", "greedy")
+    assert row.statuses == {"complete": 0, "truncated": 0, "no_plan": 6}
+    assert row.as_json()["plan_status"] == row.statuses
+    assert row.improvement.mean == 0.0
+    whole = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    row = evaluator(env=whole).table(agents, SAMPLING, QUIET).row("trained", "greedy")
+    assert row.statuses == {"complete": 0, "truncated": 6, "no_plan": 0}
+
+
+def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    class Cheap:
+        asked: tuple[ScoreRequest, ...] = ()
+
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+            self.asked += tuple(requests)
+            return [Likelihood(1.0 * n, (1.0,) * n) for n in (len(r.gold_ids) for r in requests)]
+
+    sft = Cheap()
+    made = evaluator()
+    row = made.table(agents, SAMPLING, QUIET, sft).row("sft_baseline")
+    plain = [made.reward.encoder.request(episode) for episode in made.episodes]
+    assert list(sft.asked) == plain
+    # The fake generator costs 2 nats less 0.01 for what closes the prompt; the other writer 1.
+    cost = 2 - 0.01 * len(plain[0].guidance_ids)
+    assert row.improvement.mean == pytest.approx(100 * (1 - math.exp(1 - cost)))
+
+
+def test_one_book_has_no_interval(
+    evaluator: Callable[..., Evaluator], episodes: list[Episode]
+) -> None:
+    row = evaluator(episodes[:2]).plans("true_plan", ["Ann pays."] * 2)
+    assert row.as_json()["improvement"]["ci95"] == [None, None]
+
+
+def test_only_the_first_episodes_are_played_where_there_is_a_limit(
+    evaluator: Callable[..., Evaluator], episodes: list[Episode]
+) -> None:
+    assert evaluator(max_episodes=3).episodes == episodes[:3]
+
+
+def test_a_split_without_episodes_is_refused(evaluator: Callable[..., Evaluator]) -> None:
+    with pytest.raises(ValueError, match=r"evaluation\.split: there are no episodes in 'test'"):
+        evaluator([])
+
+
+def test_the_printed_table_has_a_line_per_row(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(evaluation_table(evaluator().table(agents, SAMPLING, QUIET)))
+    printed = console.file.getvalue()
+    for name in ("untrained", "trained", "empty plan", "shuffled plan", "true but place"):
+        assert name in printed
+    assert "+0.00" in printed
