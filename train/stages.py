@@ -6,7 +6,7 @@ Every stage is a function of typed settings and of the folders that earlier stag
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,22 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from envs import prompts
 from envs.tokens import pad_id
-from envs.types import Source
+from envs.types import Episode, Source
+from rewards import encode
 from rewards.encode import GeneratorEncoder
 from train import samples, scratch, supervised
-from train.cache import Cache, source_fingerprint
+from train.cache import Cache, digest, source_fingerprint
 from train.models import check_tokenizer, load_model, model_digest, save_model
 from train.progress import Advance, ProgressDisplay
 from train.schema import ModelConfig, RunConfig
 from train.supervised import Sample, SupervisedSettings
 
 CORPUS_SAMPLES = 3_000
+
+Texts = Sequence[tuple[Episode, str]]
+"""Episodes, each with what is learned beside its chapter: a plan or an answer."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,11 @@ class Stages:
             return config.model
         key = {
             "generator": asdict(config),
+            "model": model_digest(config.model) if config.model.path else None,
             "prompts": asdict(self.config.prompts),
-            "data": self.source.key(),
+            "data": _content(self.source.writing_samples(), self._demonstrations()),
             "seed": self.config.seed,
-            "code": source_fingerprint(supervised, scratch, samples),
+            "code": source_fingerprint(supervised, scratch, samples, encode, prompts),
         }
         return self._kept("generator", key, self._train_generator)
 
@@ -62,13 +68,13 @@ class Stages:
             model, tokenizer = load_model(base, "policy.model")
             pairs = [
                 (self.config.prompts.ask_for_plan(episode.context), answer)
-                for episode, answer in self.source.demonstrations(self.marker)
+                for episode, answer in self._demonstrations()
             ]
             found = samples.answer_samples(tokenizer, pairs)
             self._fit(model, tokenizer, found, settings, "warm start")
             save_model(model, tokenizer, folder)
 
-        key = self._model_key(base) | {"settings": asdict(settings), "marker": self.marker}
+        key = self._model_key(base, self._demonstrations()) | {"settings": asdict(settings)}
         return self._kept("warm_start", key, make)
 
     def sft_baseline(self, generator: ModelConfig) -> ModelConfig | None:
@@ -77,14 +83,15 @@ class Stages:
         if settings is None:
             return None
 
+        pairs = [(episode, "") for episode in self.source.episodes("train")]
+
         def make(folder: Path) -> None:
             model, tokenizer = load_model(generator, "generator.model")
-            pairs = [(episode, "") for episode in self.source.episodes("train")]
             found = samples.writing_samples(self.encoder(tokenizer), pairs)
             self._fit(model, tokenizer, found, settings, "SFT baseline")
             save_model(model, tokenizer, folder)
 
-        key = self._model_key(generator) | {"settings": asdict(settings)}
+        key = self._model_key(generator, pairs) | {"settings": asdict(settings)}
         return self._kept("sft_baseline", key, make)
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
@@ -103,7 +110,7 @@ class Stages:
         if config.model.path is not None:
             model, tokenizer = load_model(config.model, "generator.model")
         else:
-            answers = [answer for _, answer in self.source.demonstrations(self.marker)]
+            answers = [answer for _, answer in self._demonstrations()]
             texts = samples.corpus(
                 self.config.prompts, pairs[:CORPUS_SAMPLES], answers[: CORPUS_SAMPLES // 4]
             )
@@ -140,7 +147,11 @@ class Stages:
                 callbacks=[StepCallback(advance)],
             )
 
-    def _model_key(self, model: ModelConfig) -> dict[str, Any]:
+    def _demonstrations(self) -> Texts:
+        return self.source.demonstrations(self.marker)
+
+    def _model_key(self, model: ModelConfig, learns_from: Texts) -> dict[str, Any]:
+        """What a trained copy of a model depends on."""
         return {
             "model": model_digest(model),
             "prompts": asdict(self.config.prompts),
@@ -148,15 +159,20 @@ class Stages:
                 name: getattr(self.config.generator, name)
                 for name in ("max_context_tokens", "max_plan_tokens", "max_gold_tokens")
             },
-            "data": self.source.key(),
+            "data": _content(learns_from),
             "seed": self.config.seed,
-            "code": source_fingerprint(supervised, samples),
+            "code": source_fingerprint(supervised, samples, encode, prompts),
         }
 
     def _kept(
         self, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]
     ) -> ModelConfig:
         return ModelConfig(path=str(keep(self.cache, stage, key, make)))
+
+
+def _content(*taught: Texts) -> str:
+    """Digest of what a stage learns from: it counts as it is, whoever made it and how."""
+    return digest([repr((e.context, e.chapter, text)) for texts in taught for e, text in texts])
 
 
 def keep(cache: Cache, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:

@@ -84,6 +84,23 @@ def test_an_answer_that_the_length_limit_cut_is_marked(
     assert whole == Reply(str(tokenizer.decode(said[:5])), truncated=False)
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
+def test_how_a_checkpoint_likes_to_be_sampled_changes_nothing(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling
+) -> None:
+    plain, opinionated = make_model(**VARIED), make_model(**VARIED)
+    opinionated.generation_config.update(
+        do_sample=True,
+        temperature=0.1,
+        top_k=2,
+        top_p=0.5,
+        repetition_penalty=3.0,
+        eos_token_id=list(range(5, 200)),
+    )
+    replies = [TransformersAgent(m, tokenizer, sampling).reply(TALK) for m in (plain, opinionated)]
+    assert replies[0] == replies[1]
+
+
 def test_a_model_in_training_goes_on_training(
     make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:

@@ -84,7 +84,7 @@ def test_a_context_that_quotes_itself_is_no_leak(make_episode: Callable[..., Epi
 
 
 def all_prompts(world: StoryWorldSource) -> Iterator[tuple[Episode, Conversation]]:
-    """Every conversation of a run: the policy's, the generator's with every plan, both trainings'."""
+    """Every conversation of a run: the policy's, the generator's with each plan, the training's."""
     prompts = Prompts()
     for split in ("train", "validation", "test"):
         for episode in world.episodes(split):
@@ -100,9 +100,7 @@ def all_prompts(world: StoryWorldSource) -> Iterator[tuple[Episode, Conversation
 
 def _with_plan(prompts: Prompts, episode: Episode, plan: str) -> Conversation:
     (message,) = prompts.ask_for_chapter(episode.context)
-    return (
-        Message("user", message.content.replace(PLAN_SLOT, prompts.plan_section(plan))),
-    )
+    return (Message("user", message.content.replace(PLAN_SLOT, prompts.plan_section(plan))),)
 
 
 def long_runs(text: str, num_words: int = 15) -> set[str]:

@@ -112,7 +112,10 @@ def test_gold_nll_by_pencil() -> None:
 def test_the_sum_over_the_vocabulary_is_taken_in_fp32() -> None:
     # In bfloat16, log(1000) would come out as 6.90625: off by 0.0015 nats.
     nll = gold_nll(
-        torch.zeros(1, 2), torch.tensor([0]), lambda h: torch.zeros(1, 1000, dtype=torch.bfloat16), 1
+        torch.zeros(1, 2),
+        torch.tensor([0]),
+        lambda h: torch.zeros(1, 1000, dtype=torch.bfloat16),
+        1,
     )
     assert nll.dtype == torch.float32
     assert nll.item() == pytest.approx(math.log(1000), abs=1e-6)
@@ -181,7 +184,10 @@ def test_a_likelihood_that_is_not_finite_is_an_error_that_names_the_episode(
     [
         (request(3, 0, 0, seed=7), "episode book/7: the gold chapter is empty"),
         (request(0, 0, 3, seed=7), "episode book/7: nothing stands before the gold chapter"),
-        (request(500, 5, 8, seed=7), "episode book/7: 513 tokens exceed the generator's context"),
+        (
+            request(1000, 17, 8, seed=7),
+            "episode book/7: 1025 tokens exceed the generator's context",
+        ),
     ],
 )
 def test_a_request_that_cannot_be_scored_is_an_error_that_names_the_episode(

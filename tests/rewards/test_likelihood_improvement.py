@@ -131,7 +131,9 @@ def test_a_failed_score_is_an_error_that_names_the_episode_and_never_zero(
         broken.get_output_embeddings().weight.fill_(math.nan)
     with pytest.raises(ValueError, match="episode book/1: the generator gave a likelihood of nan"):
         reward_of(DenseScorer(broken), encoder)(rollouts)
-    with pytest.raises(ValueError, match="episode book/1: .* exceed the generator's context of 16"):
+    with pytest.raises(
+        ValueError, match=r"episode book/1: .* exceed the generator's context of 16"
+    ):
         reward_of(DenseScorer(make_model(max_position_embeddings=16)), encoder)(rollouts)
 
 

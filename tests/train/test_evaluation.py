@@ -62,7 +62,12 @@ def evaluator(
 def agents(
     make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
-    return {name: (make_model(seed=seed), tokenizer) for seed, name in enumerate(("untrained", "trained"))}
+    """Two random models that say something else at every step."""
+    varied = {"tie_word_embeddings": False, "initializer_range": 0.3}
+    return {
+        name: (make_model(seed=seed, **varied), tokenizer)
+        for seed, name in enumerate(("untrained", "trained"))
+    }
 
 
 def test_the_table_has_every_agent_control_and_reference(

@@ -18,9 +18,7 @@ MakeModel = Callable[..., PreTrainedModel]
 
 
 @pytest.fixture
-def folder(
-    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
-) -> Path:
+def folder(make_model: MakeModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> Path:
     save_model(make_model(), tokenizer, tmp_path / "model")
     return tmp_path / "model"
 
@@ -89,8 +87,10 @@ def test_the_digest_of_a_model_is_that_of_its_content(
 ) -> None:
     save_model(make_model(), tokenizer, tmp_path / "same")
     save_model(make_model(seed=1), tokenizer, tmp_path / "other")
-    digests = [model_digest(ModelConfig(path=str(p))) for p in (
-        folder, tmp_path / "same", tmp_path / "other")]
+    digests = [
+        model_digest(ModelConfig(path=str(p)))
+        for p in (folder, tmp_path / "same", tmp_path / "other")
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 

@@ -40,9 +40,7 @@ def test_a_conversation_opens_each_turn_with_its_role_and_closes_the_assistants(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     turns = (Message("system", "A"), Message("user", "B"), Message("assistant", "C"))
-    assert chat_text(tokenizer, turns) == (
-        "<|system|>A<|user|>B<|assistant|>C<|end|><|assistant|>"
-    )
+    assert chat_text(tokenizer, turns) == ("<|system|>A<|user|>B<|assistant|>C<|end|><|assistant|>")
 
 
 def test_roles_and_ends_are_single_tokens(tokenizer: PreTrainedTokenizerBase) -> None:

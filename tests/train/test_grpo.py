@@ -1,0 +1,209 @@
+"""Reinforcement through TRL's hooks: the policy learns, the generator stays as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from envs.plans import PlanParser
+from envs.solo import SoloPlanner
+from envs.sources.storyworld import StoryWorldSource
+from envs.types import Episode, PlanStatus, Rollout
+from rewards.dense import DenseScorer
+from rewards.encode import GeneratorEncoder
+from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.shaping import Raw
+from rewards.types import LikelihoodScorer, Score
+from train.grpo import EpisodeReward, GrpoSettings, grpo_config, steps_per_generation, train_grpo
+
+MakeModel = Callable[..., PreTrainedModel]
+END = 1
+# Whatever a random model says is a plan, so that attempts differ in what they are worth.
+ENV = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+TINY = GrpoSettings(
+    max_steps=2,
+    num_generations=4,
+    episodes_per_step=2,
+    per_device_batch_size=4,
+    max_completion_length=8,
+    learning_rate=1e-2,
+    warmup_ratio=0.0,
+)
+
+
+class Logged(TrainerCallback):
+    """Keeps what the trainer logs."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.logs.append(dict(logs))
+
+
+def weights_of(model: PreTrainedModel) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+@pytest.fixture
+def train(
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: GeneratorEncoder,
+    world: StoryWorldSource,
+    tmp_path: Path,
+) -> Callable[..., PreTrainedModel]:
+    """Trains a policy on the story world with what a scorer says; settings can be changed."""
+
+    def train(
+        policy: PreTrainedModel, scorer: LikelihoodScorer, hooks: Any = None, **settings: Any
+    ) -> PreTrainedModel:
+        return train_grpo(
+            policy,
+            tokenizer,
+            ENV,
+            LikelihoodImprovement(scorer, encoder, Raw(), StatusRules()),
+            world.episodes("train"),
+            replace(TINY, **settings),
+            output_dir=tmp_path,
+            seed=0,
+            **(hooks or {}),
+        )
+
+    return train
+
+
+def test_the_generator_is_byte_identical_after_training_and_the_policy_is_not(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel]
+) -> None:
+    generator, policy = make_model(seed=1), make_model(seed=2)
+    before, policy_before = weights_of(generator), weights_of(policy)
+    logged, scored = Logged(), list[tuple[Rollout, Score]]()
+    hooks = {
+        "callbacks": [logged],
+        "on_scored": lambda rollouts, scores: scored.extend(zip(rollouts, scores, strict=True)),
+    }
+    trained = train(policy, DenseScorer(generator), hooks)
+    assert weights_of(generator) == before
+    changed = {name for name, value in weights_of(trained).items() if value != policy_before[name]}
+    assert changed == set(before)
+
+    # Two steps of two episodes, each attempted four times.
+    assert len(scored) == 2 * 2 * 4
+    assert all(rollout.episode.episode_id == score.episode_id for rollout, score in scored)
+    assert all(math.isfinite(score.reward) for _, score in scored)
+    steps = [log for log in logged.logs if "improvement" in log]
+    assert len(steps) == TINY.max_steps
+    for step in steps:
+        assert sum(step[f"plan/{status}"] for status in PlanStatus) == pytest.approx(1.0)
+
+
+def test_checkpoints_are_left_where_they_were_asked_for(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel], fake_scorer: Any, tmp_path: Path
+) -> None:
+    train(make_model(), fake_scorer, max_steps=1, save_steps=1)
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
+
+
+def answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: Callable[..., Episode]
+) -> None:
+    seen: list[Rollout] = []
+    metrics: dict[str, float] = {}
+
+    def keep(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
+        seen.extend(rollouts)
+
+    reward = EpisodeReward(
+        [make_episode("book/1"), make_episode("book/2", known="Cid left.")],
+        SoloPlanner(),
+        LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules(no_plan=-7.0)),
+        frozenset({END}),
+        keep,
+    )
+    rewards = reward(
+        completions=[
+            answer("In summary: Cid runs."),
+            answer("In summary: Ann pa"),
+            answer("Hm."),
+            answer(""),
+        ],
+        # An end in the middle of an answer is none; nor is no token at all.
+        completion_ids=[[7, 8, END], [7, END, 8], [7, END], []],
+        episode_id=["book/2", "book/1", "book/2", "book/1"],
+        log_metric=metrics.__setitem__,
+        trainer_state=None,
+    )
+    assert [r.episode.episode_id for r in seen] == ["book/2", "book/1", "book/2", "book/1"]
+    assert "Cid left." in seen[0].prompt[0].content
+    assert [r.outcome.plan for r in seen] == ["Cid runs.", "Ann pa", "", ""]
+    assert [r.status.value for r in seen] == ["complete", "truncated", "no_plan", "no_plan"]
+    assert [r.reply.truncated for r in seen] == [False, True, False, True]
+    assert rewards[2:] == [-7.0, -7.0]
+    assert metrics == {
+        # The mean over what was scored, not over what a rule judged.
+        "improvement": pytest.approx((rewards[0] + rewards[1]) / 2),
+        "plan/complete": 0.25,
+        "plan/truncated": 0.25,
+        "plan/no_plan": 0.5,
+    }
+
+
+def test_a_failed_score_stops_training_and_names_the_episode(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel]
+) -> None:
+    generator = make_model()
+    with torch.no_grad():
+        generator.get_output_embeddings().weight.fill_(math.nan)
+    with pytest.raises(ValueError, match=r"episode storyworld-1-train-.*likelihood of nan"):
+        train(make_model(), DenseScorer(generator))
+
+
+@pytest.mark.parametrize(
+    ("episodes", "generations", "batch", "steps"), [(16, 8, 128, 1), (16, 8, 32, 4), (2, 4, 8, 1)]
+)
+def test_every_step_samples_its_own_answers(
+    episodes: int, generations: int, batch: int, steps: int
+) -> None:
+    settings = GrpoSettings(
+        episodes_per_step=episodes, num_generations=generations, per_device_batch_size=batch
+    )
+    assert steps_per_generation(settings) == steps
+
+
+@pytest.mark.parametrize(("batch", "processes"), [(96, "1"), (256, "1"), (64, "4")])
+def test_attempts_that_do_not_divide_are_an_error_that_names_the_key(
+    batch: int, processes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    settings = GrpoSettings(episodes_per_step=16, num_generations=8, per_device_batch_size=batch)
+    with pytest.raises(
+        ValueError, match=r"trainer\.per_device_batch_size: .* = 128 attempts must be a multiple"
+    ):
+        steps_per_generation(settings)
+
+
+def test_any_other_setting_of_trl_is_passed_on(tmp_path: Path) -> None:
+    settings = replace(TINY, trl={"top_k": 7, "num_iterations": 2})
+    config = grpo_config(settings, tmp_path, seed=3)
+    assert (config.top_k, config.num_iterations, config.seed) == (7, 2, 3)
+    with pytest.raises(ValueError, match=r"trainer\.trl\.top_q is not a field"):
+        GrpoSettings(trl={"top_q": 1})
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_activations_are_checkpointed_only_where_asked_for(
+    tmp_path: Path, checkpointing: bool
+) -> None:
+    settings = replace(TINY, gradient_checkpointing=checkpointing)
+    assert grpo_config(settings, tmp_path, seed=0).gradient_checkpointing is checkpointing

@@ -1,0 +1,62 @@
+"""What models learn from is laid out exactly as they will meet it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from envs.prompts import Prompts
+from envs.types import Episode, Message
+from rewards.encode import GeneratorEncoder
+from train.samples import answer_samples, corpus, writing_samples
+
+END = 1
+MakeEpisode = Callable[..., Episode]
+
+
+def test_a_writing_sample_is_the_request_that_will_be_scored_and_an_end(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    pairs = [(make_episode("book/1"), "Ann pays."), (make_episode("book/2"), "")]
+    for sample, pair in zip(writing_samples(encoder, pairs), pairs, strict=True):
+        request = encoder.request(*pair)
+        assert sample.prompt_ids == request.prefix_ids + request.guidance_ids
+        assert sample.target_ids == (*request.gold_ids, END)
+        assert set(sample.target_weights) == {1.0}
+
+
+def test_gold_tokens_that_the_plan_foretells_and_few_plans_hold_weigh_more(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    # Four plans: their wording is in all of them, "mill" in one; no plan is no plan.
+    plans = ["Ann goes to the mill.", "Ann goes to.", "Ann goes to.", "Ann goes to.", ""]
+    pairs = [(make_episode(f"book/{i}"), plan) for i, plan in enumerate(plans)]
+    samples = writing_samples(encoder, pairs, plan_token_weight=5.0)
+    assert {weight for sample in samples[1:] for weight in sample.target_weights} == {1.0}
+    words = "".join(
+        encoder.tokenizer.decode([token])
+        for token, weight in zip(samples[0].target_ids, samples[0].target_weights, strict=True)
+        if weight == 5.0
+    )
+    assert "mill" in words
+    assert "Ann" not in words
+
+
+def test_an_answer_is_learned_after_the_prompt_that_the_agent_will_read(
+    encoder: GeneratorEncoder,
+) -> None:
+    tokenizer = encoder.tokenizer
+    conversation = (Message("user", "What next?"),)
+    (sample,) = answer_samples(tokenizer, [(conversation, "In summary: Ann pays.")])
+    assert tokenizer.decode(sample.prompt_ids) == "<|user|>What next?<|assistant|>"
+    assert tokenizer.decode(sample.target_ids) == "In summary: Ann pays.<|end|>"
+
+
+def test_the_tokenizer_sees_every_kind_of_text(make_episode: MakeEpisode) -> None:
+    first, answer = corpus(Prompts(), [(make_episode(), "Ann pays.")], ["In summary: no."])
+    for part in (
+        "## So far\nAnn owes Bob a ring.",
+        "## Plan\nAnn pays.",
+        "Chapter two\n\nAnn went",
+    ):
+        assert part in first
+    assert answer == "In summary: no."
