@@ -57,14 +57,13 @@ def gold_text(chapter: Chapter) -> str:
     return _join(chapter.title, chapter.text)
 
 
-def prompt_leaks(conversation: Conversation, episode: Episode, num_words: int = 12) -> list[str]:
-    """Runs of `num_words` words of the gold chapter that stand in a prompt and not in its context.
+def prompt_leaks(conversation: Conversation, episode: Episode, num_words: int = 15) -> list[str]:
+    """Runs of `num_words` words of the gold chapter that stand in a prompt: text of y.
 
-    A context may quote itself: runs that also stand in what was known before are no leak.
+    Shorter runs are phrases that a book uses again and again.
     """
-    known = set(_runs(Prompts().render(episode.context.known_before()), num_words))
     prompt = set(_runs("\n".join(m.content for m in conversation), num_words))
-    return [r for r in _runs(episode.chapter.text, num_words) if r in prompt and r not in known]
+    return [run for run in _runs(episode.chapter.text, num_words) if run in prompt]
 
 
 def _runs(text: str, num_words: int) -> list[str]:

@@ -49,14 +49,17 @@ class GeneratorEncoder:
             before, after = split_at_plan(
                 self.tokenizer, self.prompts.ask_for_chapter(episode.context)
             )
-            prefix, gold = self._ids(before), self._ids(gold_text(episode.chapter))
-            if self.max_context_tokens is not None and len(prefix) > self.max_context_tokens:
+            shown = self.prompts.render(episode.context)
+            # What frames the context (a system message, the task) is never cut with it.
+            frame, context = self._ids(before.removesuffix(shown)), self._ids(shown)
+            gold = self._ids(gold_text(episode.chapter))
+            if self.max_context_tokens is not None and len(context) > self.max_context_tokens:
                 self.num_cut["context"] += 1
-                prefix = prefix[-self.max_context_tokens :]
+                context = context[-self.max_context_tokens :]
             if self.max_gold_tokens is not None and len(gold) > self.max_gold_tokens:
                 self.num_cut["gold"] += 1
                 gold = gold[: self.max_gold_tokens]
-            known = (episode, prefix, self._ids(after), gold)
+            known = (episode, frame + context, self._ids(after), gold)
             self._episodes[episode.episode_id] = known
         return known[1:]
 

@@ -44,6 +44,8 @@ class WritingPhase(SupervisedSettings):
     """Contexts are cut to their last so many tokens in this phase; empty for all."""
     plan_token_weight: Annotated[float, Field(ge=1)] = 1.0
     """Loss weight of the gold tokens that the plan foretells."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the data source that differ in this phase, such as shorter stretches of text."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rewards import encode
 from rewards.encode import GeneratorEncoder
 from train import samples, scratch, supervised
 from train.cache import Cache, digest, source_fingerprint
+from train.config.build import build
 from train.models import check_tokenizer, load_model, model_digest, save_model
 from train.progress import Advance, ProgressDisplay
 from train.schema import ModelConfig, RunConfig
@@ -52,6 +54,7 @@ class Stages:
             "model": model_digest(config.model) if config.model.path else None,
             "prompts": asdict(self.config.prompts),
             "data": _content(self.source.writing_samples(), self._demonstrations()),
+            "phases": [_content(pairs) for pairs in self._phase_samples],
             "seed": self.config.seed,
             "code": source_fingerprint(supervised, scratch, samples, encode, prompts),
         }
@@ -104,6 +107,16 @@ class Stages:
             limits.max_gold_tokens,
         )
 
+    @cached_property
+    def _phase_samples(self) -> list[Texts]:
+        """What the generator learns to write from, phase by phase."""
+        return [
+            build({**self.config.data, **phase.data}, "data").writing_samples()
+            if phase.data
+            else self.source.writing_samples()
+            for phase in self.config.generator.training
+        ]
+
     def _train_generator(self, folder: Path) -> None:
         config = self.config.generator
         pairs = self.source.writing_samples()
@@ -117,11 +130,12 @@ class Stages:
             tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
             model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
         check_tokenizer(model, tokenizer, "generator.model")
-        for number, phase in enumerate(config.training, start=1):
+        phases = zip(config.training, self._phase_samples, strict=True)
+        for number, (phase, shown) in enumerate(phases, start=1):
             encoder = self.encoder(tokenizer)
             if phase.max_context_tokens is not None:
                 encoder.max_context_tokens = phase.max_context_tokens
-            found = samples.writing_samples(encoder, pairs, phase.plan_token_weight)
+            found = samples.writing_samples(encoder, shown, phase.plan_token_weight)
             self._fit(model, tokenizer, found, phase, f"generator, phase {number}")
         save_model(model, tokenizer, folder)
 

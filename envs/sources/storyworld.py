@@ -36,7 +36,7 @@ class StoryWorldSource:
     test_books: Count = 60
     planless_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of writing samples without a plan."""
-    plan_noise: Annotated[float, Field(ge=0, le=1)] = 0.04
+    plan_noise: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Share of writing samples for which a given part of the plan is wrong."""
 
     @property

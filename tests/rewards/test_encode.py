@@ -71,7 +71,8 @@ def test_limits_cut_the_old_end_of_a_context_and_the_late_end_of_a_plan_and_a_ch
     whole, closing = encoder.request(episode, plan), encoder.request(episode).guidance_ids
     limited = GeneratorEncoder(tokenizer, Prompts(), 5, 4, 3)
     request = limited.request(episode, plan)
-    assert request.prefix_ids == whole.prefix_ids[-5:]
+    frame = encoder.tokenizer("<|user|>Write the next chapter.\n\n")["input_ids"]
+    assert request.prefix_ids == (*frame, *whole.prefix_ids[-5:])
     # The prompt is closed as ever.
     assert request.guidance_ids == whole.guidance_ids[:4] + closing
     assert request.gold_ids == whole.gold_ids[:3]

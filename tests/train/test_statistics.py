@@ -19,6 +19,12 @@ def test_two_books_by_pencil() -> None:
     assert (interval.mean, interval.ci95) == (2.0, (1.0, 3.0))
 
 
+def test_a_longer_book_weighs_more_in_every_draw() -> None:
+    # Of one chapter and of three: the draws aa, ab, bb have means 1, (1 + 9) / 4 and 3.
+    interval = clustered_bootstrap([1.0, 3.0, 3.0, 3.0], ["a", "b", "b", "b"], 1000)
+    assert (interval.mean, interval.ci95) == (2.5, (1.0, 3.0))
+
+
 def test_one_book_has_an_unknown_interval() -> None:
     interval = clustered_bootstrap([1.0, 2.0], ["a", "a"], 100)
     assert (interval.mean, interval.ci95) == (1.5, (-np.inf, np.inf))

@@ -1,0 +1,81 @@
+"""The four stages on a shelf of books, each for a step or two."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from train import pipeline
+from train.config.validate import parse
+from train.progress import ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import RunConfig
+
+# TRL reads names that transformers has renamed; nothing here can mend it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
+
+HEROES = ("Anselm", "Brida", "Corvin", "Dagny", "Emrik", "Folke", "Gerda")
+COLOURS = ("azure", "beige", "cyan", "drab", "ecru", "fawn", "gold", "hazel", "ivory", "jade")
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """Seven books of four chapters."""
+    path = tmp_path / "shelf.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number, hero in enumerate(HEROES):
+            chapters = [
+                f"It was late when {hero} came home with the {colour} lantern. The ferry of "
+                f"{hero}holm had left, and {hero} had to wait for a {colour} morning."
+                for colour in COLOURS[number : number + 4]
+            ]
+            book = {"title": f"The Life of {hero}", "author": "A. Writer", "chapters": chapters}
+            file.write(json.dumps(book) + "\n")
+    return path
+
+
+def test_the_real_books_experiment_goes_from_books_to_a_table(shelf: Path, tmp_path: Path) -> None:
+    configs = Path(pipeline.__file__).resolve().parent.parent / "configs"
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        composed = compose(
+            "train",
+            [
+                "experiment=real_books",
+                f"data.paths=[{shelf}]",
+                "data.min_word_stretches=0",
+                "data.max_word_share=0.5",
+                "data.num_demonstrations=20",
+                "generator.model.vocab_size=400",
+                "generator.training.0.max_steps=1",
+                "generator.training.1.max_steps=1",
+                "warm_start.max_steps=1",
+                "sft_baseline.max_steps=1",
+                "trainer.max_steps=1",
+                "trainer.episodes_per_step=2",
+                "trainer.per_device_batch_size=16",
+                "trainer.max_completion_length=8",
+                "sampling.max_new_tokens=8",
+                "evaluation.bootstrap_samples=100",
+                "logging.wandb=disabled",
+                "logging.tensorboard=false",
+                f"run_dir={tmp_path}/run",
+                f"cache_dir={tmp_path}/cache",
+            ],
+        )
+    run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
+    with RunFolder.create(tmp_path / "run", composed) as folder:
+        evaluation = pipeline.train(run, folder)
+    assert {row.name for row in evaluation.rows} == {
+        *("untrained", "trained", "empty_plan", "shuffled_plan", "inferable_plan", "true_plan"),
+        "sft_baseline",
+    }
+    assert {row.name for row in evaluation.ablations} == {"true_but_names", "true_but_words"}
+    assert evaluation.row("empty_plan").improvement.mean == 0.0
+    assert all(math.isfinite(row.improvement.mean) for row in evaluation.rows)
+    # Of seven books one is kept for the test; each of its chapters but the first is foretold.
+    assert {a.episode.episode_id.rsplit("/")[1] for a in evaluation.rows[0].attempts} == set("123")
+    assert len({a.episode.book_id for row in evaluation.rows for a in row.attempts}) == 1
