@@ -28,6 +28,8 @@ class Prompts:
     """Heading over the plan in the generator's prompt."""
     plan_marker: str = "In summary:"
     """What the policy writes before its plan; the text behind the last one is the plan."""
+    plan_pattern: str | None = None
+    """Regular expression that says what a plan has to hold; empty where any text is a plan."""
     include_hindsight: bool = False
     """Show context sections that were made from the gold chapter or later."""
 

@@ -1,7 +1,7 @@
 """The words of the story world: vocabulary, plans, summaries, character sheets and chapters.
 
-Every text has several wordings, drawn at random, so that a model has to learn what is said rather
-than one string. Nothing here decides what happens; `storyworld.py` does.
+Plans and chapters have several wordings, drawn at random, so that a model has to learn what is said
+rather than one string; the notes of the context have one each, so that they can be quoted. Nothing here decides what happens; `storyworld.py` does.
 """
 
 from __future__ import annotations
@@ -109,18 +109,11 @@ _OPENED = (
     "By evening {mover} left the {thing} at the {place}, and a {kind} of {owner} began.",
     "Later {mover} took the {thing} to the {place}, for {owner} had a new {kind}.",
 )
-_PLACED = (
-    "{mover} left the {thing} at the {place}.",
-    "{mover} took the {thing} to the {place}.",
-)
-_STANDS = (
-    "In {days}: the {kind} of {owner} over the {thing}.",
-    "In {days} {owner} faces the {kind} over the {thing}.",
-)
-_SHEET = (
-    "{name} is {trait}, trusts {friend} and wants {goal}.",
-    "{name}, {trait}, trusts {friend} and dreams of {goal}.",
-)
+# Notes have one wording each, so that they can be quoted word for word.
+_PLACED = "{mover} left the {thing} at the {place}."
+_STANDS = "In {days}: the {kind} of {owner} over the {thing}."
+_SHEET = "{name} is {trait}, trusts {friend} and wants {goal}."
+
 
 
 def plan(wording: int, happening: Happening) -> str:
@@ -128,13 +121,9 @@ def plan(wording: int, happening: Happening) -> str:
     return _PLANS[wording % len(_PLANS)].format(**vars(happening))
 
 
-def reasoning(thread: Thread, days: str, owner: Character, placement: Placement) -> str:
+def reasoning(thread: Thread, day: int, owner: Character, placement: Placement) -> str:
     """Notes quoted from the context: a thread, its owner's sheet, where its thing was left."""
-    return (
-        f"In {days}: the {thread.kind} of {owner.name} over the {thread.thing}. "
-        f"{owner.name} is {owner.trait}, trusts {owner.friend}. "
-        f"{placement.mover} left the {placement.thing} at the {placement.place}."
-    )
+    return " ".join((thread_line(thread, day), character_line(owner), placement_line(placement)))
 
 
 def wait_in_days(thread: Thread, day: int) -> str:
@@ -142,28 +131,28 @@ def wait_in_days(thread: Thread, day: int) -> str:
     return "one day" if wait == 1 else f"{NUMBERS[wait]} days"
 
 
-def thread_line(rng: random.Random, thread: Thread, day: int) -> str:
-    return rng.choice(_STANDS).format(days=wait_in_days(thread, day), **vars(thread))
+def thread_line(thread: Thread, day: int) -> str:
+    return _STANDS.format(days=wait_in_days(thread, day), **vars(thread))
 
 
-def placement_line(rng: random.Random, placement: Placement) -> str:
-    return rng.choice(_PLACED).format(**vars(placement))
+def placement_line(placement: Placement) -> str:
+    return _PLACED.format(**vars(placement))
 
 
-def character_line(rng: random.Random, character: Character) -> str:
-    return rng.choice(_SHEET).format(**vars(character))
+def character_line(character: Character) -> str:
+    return _SHEET.format(**vars(character))
 
 
 def summary(rng: random.Random, turn: Turn) -> str:
     """Where each open thread's thing was left, oldest first, then the open threads in any order."""
     threads = rng.sample(turn.threads, len(turn.threads))
-    lines = [placement_line(rng, p) for p in turn.told_placements]
-    lines += [thread_line(rng, t, turn.day) for t in threads]
+    lines = [placement_line(p) for p in turn.told_placements]
+    lines += [thread_line(t, turn.day) for t in threads]
     return " ".join(lines)
 
 
-def character_sheets(rng: random.Random, cast: Sequence[Character]) -> str:
-    return " ".join(character_line(rng, c) for c in cast)
+def character_sheets(cast: Sequence[Character]) -> str:
+    return " ".join(character_line(c) for c in cast)
 
 
 def chapter_title(number: int) -> str:

@@ -69,12 +69,7 @@ class Stages:
 
         def make(folder: Path) -> None:
             model, tokenizer = load_model(base, "policy.model")
-            pairs = [
-                (self.config.prompts.ask_for_plan(episode.context), answer)
-                for episode, answer in self._demonstrations()
-            ]
-            found = samples.answer_samples(tokenizer, pairs)
-            self._fit(model, tokenizer, found, settings, "warm start")
+            self._fit(model, tokenizer, self._answers(tokenizer), settings, "warm start")
             save_model(model, tokenizer, folder)
 
         key = self._model_key(base, self._demonstrations()) | {"settings": asdict(settings)}
@@ -106,6 +101,13 @@ class Stages:
             limits.max_plan_tokens,
             limits.max_gold_tokens,
         )
+
+    def _answers(self, tokenizer: PreTrainedTokenizerBase) -> list[Sample]:
+        pairs = [
+            (self.config.prompts.ask_for_plan(episode.context), answer)
+            for episode, answer in self._demonstrations()
+        ]
+        return samples.answer_samples(tokenizer, pairs)
 
     @cached_property
     def _phase_samples(self) -> list[Texts]:

@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 from torch import Tensor
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 # B batch, T tokens, V vocabulary.
 
@@ -139,4 +145,6 @@ def fit(
         data_collator=Batcher(pad_id, settings.prompt_loss_weight),
         callbacks=list(callbacks),
     )
+    # Without tqdm the trainer would print every log line; the run has a display of its own.
+    trainer.remove_callback(PrinterCallback)
     trainer.train()

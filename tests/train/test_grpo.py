@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,18 @@ def test_checkpoints_are_left_where_they_were_asked_for(
 ) -> None:
     train(make_model(), fake_scorer, max_steps=1, save_steps=1)
     assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    generator = DenseScorer(make_model(seed=1))
+    settings = {"max_steps": 4, "save_steps": 2, "per_device_batch_size": 8}
+    whole = weights_of(train(make_model(seed=2), generator, **settings))
+    # What a run that was killed after its second step leaves behind.
+    shutil.rmtree(tmp_path / "checkpoint-4")
+    hooks = {"resume_from": tmp_path / "checkpoint-2"}
+    assert weights_of(train(make_model(seed=3), generator, hooks, **settings)) == whole
 
 
 def answer(text: str) -> list[dict[str, str]]:

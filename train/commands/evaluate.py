@@ -25,6 +25,9 @@ def run(config: DictConfig) -> None:
     trained = RunFolder.open(earlier)
     policy = find_checkpoint(trained, checkpoint)
     from train import pipeline
+    from train.quiet import quiet_libraries
+
+    quiet_libraries()
 
     prepared = pipeline.Run.prepare(settings, ProgressDisplay())
     with RunFolder.create(settings.run_dir, config) as folder:

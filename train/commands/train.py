@@ -17,6 +17,9 @@ def run(config: DictConfig) -> None:
     settings = parse(RunConfig, config)
     # Heavy, and not needed to refuse a bad setting.
     from train import pipeline
+    from train.quiet import quiet_libraries
+
+    quiet_libraries()
 
     prepared = pipeline.Run.prepare(settings, ProgressDisplay())
     folder = (

@@ -1,0 +1,96 @@
+"""The main job as a user runs it, in small: `nextchapter train experiment=smoke`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
+
+
+def nextchapter(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [*NEXTCHAPTER, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of one smoke run; its parent is where it was started."""
+    folder = tmp_path_factory.mktemp("smoke")
+    nextchapter(folder, "train", "experiment=smoke", "run_dir=run")
+    return folder / "run"
+
+
+def rows_of(path: Path) -> dict[tuple[str, str | None], dict[str, Any]]:
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return {(row["name"], row.get("decoding")): row for row in rows}
+
+
+@pytest.mark.timeout(1200)
+def test_a_smoke_run_shows_a_significant_gain(smoke: Path) -> None:
+    rows = rows_of(smoke / "evaluation.json")
+    assert {name for name, _ in rows} >= {
+        "untrained",
+        "trained",
+        "empty_plan",
+        "shuffled_plan",
+        "inferable_plan",
+        "true_plan",
+    }
+    assert rows["empty_plan", None]["improvement"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    for decoding in ("greedy", "sampled"):
+        trained_low, _ = rows["trained", decoding]["improvement"]["ci95"]
+        for other in (("untrained", decoding), ("shuffled_plan", None)):
+            assert trained_low > rows[other]["improvement"]["ci95"][1], (decoding, other)
+
+
+@pytest.mark.timeout(1200)
+def test_a_run_leaves_what_its_readme_names(smoke: Path) -> None:
+    for name in ("config.yaml", "revision.json", "metrics.jsonl", "learning_curve.png"):
+        assert (smoke / name).stat().st_size > 0
+        assert f"`{name}`" in (smoke / "README.md").read_text(encoding="utf-8")
+    assert "### Gain per token" in (smoke / "examples.md").read_text(encoding="utf-8")
+    curve = (smoke / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in curve if "improvement" in line]) == 25
+    assert (smoke / "tables" / "rollouts.jsonl").stat().st_size > 0
+
+
+@pytest.mark.timeout(1200)
+def test_the_trained_policy_and_every_checkpoint_load_with_from_pretrained(smoke: Path) -> None:
+    folders = [smoke / "policy", *(smoke / "checkpoints").glob("checkpoint-*")]
+    assert len(folders) >= 2
+    for folder in folders:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert len(tokenizer) == model.config.vocab_size
+
+
+@pytest.mark.timeout(1200)
+def test_a_checkpoint_of_the_run_can_be_evaluated_again(smoke: Path) -> None:
+    nextchapter(
+        smoke.parent,
+        "evaluate",
+        "run=run",
+        "checkpoint=checkpoint-25",
+        "evaluation.max_episodes=10",
+        "run_dir=again",
+    )
+    rows = rows_of(smoke.parent / "again" / "evaluation.json")
+    assert rows["trained", "greedy"]["episodes"] == 10
+
+
+@pytest.mark.timeout(1200)
+def test_a_second_run_takes_every_stage_from_the_cache(smoke: Path) -> None:
+    nextchapter(smoke.parent, "train", "experiment=smoke", "run_dir=second")
+    second = smoke.parent / "second"
+    assert not list(second.glob("checkpoints/*"))
+    assert (second / "evaluation.json").read_bytes() == (smoke / "evaluation.json").read_bytes()

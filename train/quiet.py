@@ -1,0 +1,19 @@
+"""Keeps other libraries' banners and bars off the terminal; `--debug` users set their own levels."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def quiet_libraries() -> None:
+    """Warnings of the libraries about themselves go; their errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import datasets
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("DeepSpeed", "deepspeed", "trl", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
