@@ -1,7 +1,8 @@
 """The words of the story world: vocabulary, plans, summaries, character sheets and chapters.
 
 Plans and chapters have several wordings, drawn at random, so that a model has to learn what is said
-rather than one string; the notes of the context have one each, so that they can be quoted. Nothing here decides what happens; `storyworld.py` does.
+rather than one string; the notes of the context have one each, so that they can be quoted. Nothing
+here decides what happens; `storyworld.py` does.
 """
 
 from __future__ import annotations
@@ -113,7 +114,6 @@ _OPENED = (
 _PLACED = "{mover} left the {thing} at the {place}."
 _STANDS = "In {days}: the {kind} of {owner} over the {thing}."
 _SHEET = "{name} is {trait}, trusts {friend} and wants {goal}."
-
 
 
 def plan(wording: int, happening: Happening) -> str:

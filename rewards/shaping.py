@@ -22,17 +22,10 @@ class Raw:
 
 @dataclass(frozen=True)
 class Clipped:
-    """max(floor, improvement), in per cent.
-
-    With the floor below zero wrong plans still differ, but the worst of them, whose perplexity
-    grows exponentially, no longer drown the rest of their group.
-    """
-
-    floor: float = 0.0
-    """Least reward of a plan, in per cent."""
+    """max(0, improvement), in per cent."""
 
     def __call__(self, improvement: float) -> float:
-        return max(self.floor, improvement)
+        return max(0.0, improvement)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Keeps other libraries' banners and bars off the terminal; `--debug` users set their own levels."""
+"""Keeps other libraries' banners and bars off the terminal."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ def storyworld_run(*overrides: str) -> tuple[Run, Mapping[str, Any]]:
             [
                 "generator=storyworld_scratch",
                 f"data.seed={WORLD_SEED}",
+                "data.demonstration_books=2000",
                 "run_dir=unused",
                 *overrides,
             ],

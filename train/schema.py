@@ -44,6 +44,9 @@ class WritingPhase(SupervisedSettings):
     """Contexts are cut to their last so many tokens in this phase; empty for all."""
     plan_token_weight: Annotated[float, Field(ge=1)] = 1.0
     """Loss weight of the gold tokens that the plan foretells."""
+    answers_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of demonstrations of the warm start among the samples: their quotes teach a model to
+    find things in a context, and say nothing of what comes next."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the data source that differ in this phase, such as shorter stretches of text."""
 

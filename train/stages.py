@@ -138,6 +138,10 @@ class Stages:
             if phase.max_context_tokens is not None:
                 encoder.max_context_tokens = phase.max_context_tokens
             found = samples.writing_samples(encoder, shown, phase.plan_token_weight)
+            if phase.answers_share:
+                answers = self._answers(tokenizer)
+                wanted = round(len(answers) * (1 - phase.answers_share) / phase.answers_share)
+                found = [*found[:wanted], *answers]
             self._fit(model, tokenizer, found, phase, f"generator, phase {number}")
         save_model(model, tokenizer, folder)
 

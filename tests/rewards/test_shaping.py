@@ -30,10 +30,6 @@ def test_raw_is_the_improvement_and_clipped_is_never_negative() -> None:
     assert [Clipped()(i) for i in (-2.5, 0.0, 3.5)] == [0.0, 0.0, 3.5]
 
 
-def test_a_floor_below_zero_tells_wrong_plans_apart_down_to_it() -> None:
-    assert [Clipped(floor=-20.0)(i) for i in (-500.0, -3.0, 4.0)] == [-20.0, -3.0, 4.0]
-
-
 @pytest.mark.parametrize("thresholds", [(1.0, 0.5), (1.0, 1.0)])
 def test_thresholds_that_do_not_rise_are_refused(thresholds: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"reward\.shaping\.thresholds must rise; got \["):

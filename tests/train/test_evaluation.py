@@ -140,7 +140,8 @@ def test_how_answers_were_read_is_counted(
     assert row.improvement.mean == 0.0
     whole = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
     row = evaluator(env=whole).table(agents, SAMPLING, QUIET).row("trained", "greedy")
-    assert row.statuses == {"complete": 0, "truncated": 6, "no_plan": 0}
+    assert row.statuses is not None and row.statuses["no_plan"] == 0
+    assert row.statuses["complete"] + row.statuses["truncated"] == 6
 
 
 def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
