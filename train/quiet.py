@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 
 
 def quiet_libraries() -> None:
     """Warnings of the libraries about themselves go; their errors stay."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\b.*")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import datasets
     import transformers
