@@ -17,5 +17,5 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("DeepSpeed", "deepspeed", "trl", "torch.distributed"):
+    for name in ("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
