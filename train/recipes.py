@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def storyworld_run(*overrides: str) -> tuple[Run, Mapping[str, Any]]:
 
 def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
     """Improvement in per cent of each reference plan on validation books, as the recipe reports."""
-    run = Run(run.config, run.source, run.env, run.shaping, run.progress)
-    run.__dict__["generator"] = generator
+    taken_as_is = replace(run.config.generator, model=generator, training=())
+    run = replace(run, config=replace(run.config, generator=taken_as_is))
     evaluator = Evaluator(
         run.source.episodes("validation"), run.env, run.reward, run.config.evaluation, seed=0
     )

@@ -38,7 +38,6 @@ _README = """\
 | `tensorboard/` | the same measurements: `tensorboard --logdir {path}` |
 | `wandb/` | the same for Weights & Biases: `wandb sync {path}/wandb/offline-*` |
 | `learning_curve.png` | the learning curve as a picture |
-| `generator/` | the frozen generator, for `from_pretrained` |
 | `policy/` | the trained agent, for `from_pretrained` |
 | `checkpoints/` | states to go on from; each loads with `from_pretrained` |
 | `evaluation.json` | improvement in per cent on unseen books, with controls |
@@ -163,10 +162,6 @@ class RunFolder:
     @property
     def learning_curve_path(self) -> Path:
         return self.path / "learning_curve.png"
-
-    @property
-    def generator_dir(self) -> Path:
-        return self.path / "generator"
 
     @property
     def policy_dir(self) -> Path:
