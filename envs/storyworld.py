@@ -212,21 +212,21 @@ class Simulation:
             self.threads[self.threads.index(thread)] = replace(thread, due_day=day)
 
     def _open_thread(self) -> Thread:
-        things = [t for t in prose.THINGS if t not in {thread.thing for thread in self.threads}]
-        owners = [
-            c.name for c in self.cast if c.name not in {thread.owner for thread in self.threads}
-        ]
-        taken = {thread.due_day for thread in self.threads}
-        days = [d for d in range(self.day + 1, self.day + LONGEST_WAIT_DAYS + 1) if d not in taken]
+        """Open threads share nothing: neither kind nor owner, neither thing nor day."""
+        days = range(self.day + 1, self.day + LONGEST_WAIT_DAYS + 1)
         thread = Thread(
-            kind=self.rng.choice(prose.KINDS),
-            owner=self.rng.choice(owners),
-            thing=self.rng.choice(things),
-            due_day=self.rng.choice(days),
+            kind=self._unused("kind", prose.KINDS),
+            owner=self._unused("owner", [c.name for c in self.cast]),
+            thing=self._unused("thing", prose.THINGS),
+            due_day=self._unused("due_day", days),
         )
         self.threads.append(thread)
         self._place(thread.thing)
         return thread
+
+    def _unused(self, attribute: str, options: Sequence[T]) -> T:
+        used = {getattr(thread, attribute) for thread in self.threads}
+        return self.rng.choice([o for o in options if o not in used])
 
     def _place(self, thing: str) -> Placement:
         last = [p.place for p in self.placements if p.thing == thing][-1:]
@@ -239,21 +239,24 @@ class Simulation:
 def uninformed_answer(turn: Turn, marker: str, rng: random.Random) -> str:
     """An answer in the right form whose every decision is a coin toss.
 
-    It picks any open thread, quotes from the context what is said of it, and then draws place, ally
-    and reaction at random, whatever the quotes say: the form of a plan without its logic.
+    It quotes three notes of the context, each drawn at random: an open thread, where anything was
+    left, who anyone is. Then it claims that the trait it quoted shows in some way, drawn at random,
+    and its plan says what it quoted and claimed: the form of a reasoned plan, without the reasons
+    for what to quote and what to claim.
     """
     thread = rng.choice(turn.threads)
-    owner = next(c for c in turn.cast if c.name == thread.owner)
-    placement = rng.choice([p for p in turn.told_placements if p.thing == thread.thing])
+    # Nobody comes along with themselves.
+    sheet = rng.choice([c for c in turn.cast if c.friend != thread.owner])
+    placement = rng.choice(turn.told_placements)
     guess = Happening(
         owner=thread.owner,
         kind=thread.kind,
         thing=thread.thing,
-        place=rng.choice(prose.PLACES),
-        ally=rng.choice([c.name for c in turn.cast if c is not owner]),
+        place=placement.place,
+        ally=sheet.friend,
         reaction=rng.choice(sorted(prose.REACTION_OF_TRAIT.values())),
     )
-    quotes = prose.reasoning(thread, turn.day, owner, placement)
+    quotes = prose.reasoning(thread, turn.day, placement, sheet, guess.reaction)
     plan = prose.plan(rng.randrange(prose.NUM_PLAN_WORDINGS), guess)
     return f"{quotes} {marker} {plan}"
 

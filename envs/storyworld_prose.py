@@ -110,10 +110,13 @@ _OPENED = (
     "By evening {mover} left the {thing} at the {place}, and a {kind} of {owner} began.",
     "Later {mover} took the {thing} to the {place}, for {owner} had a new {kind}.",
 )
-# Notes have one wording each, so that they can be quoted word for word.
-_PLACED = "{mover} left the {thing} at the {place}."
-_STANDS = "In {days}: the {kind} of {owner} over the {thing}."
-_SHEET = "{name} is {trait}, trusts {friend} and wants {goal}."
+# Notes have one wording each, and what they tell stands two or three words after something that
+# no other note of their kind shares: a small model can quote them word for word.
+_PLACED = "The {thing} reached the {place}."
+_STANDS = "In {days} {owner}: {kind}, {thing}."
+_SHEET = "{name} is {trait}, trusts {friend}."
+_WISH = "{name} wants {goal}."
+_MAXIM = "The {trait} {reaction}."
 
 
 def plan(wording: int, happening: Happening) -> str:
@@ -121,9 +124,18 @@ def plan(wording: int, happening: Happening) -> str:
     return _PLANS[wording % len(_PLANS)].format(**vars(happening))
 
 
-def reasoning(thread: Thread, day: int, owner: Character, placement: Placement) -> str:
-    """Notes quoted from the context: a thread, its owner's sheet, where its thing was left."""
-    return " ".join((thread_line(thread, day), character_line(owner), placement_line(placement)))
+def reasoning(
+    thread: Thread, day: int, placement: Placement, character: Character, reaction: str
+) -> str:
+    """Three notes of the context, word for word, and what is concluded from the last one."""
+    return " ".join(
+        (
+            thread_line(thread, day),
+            placement_line(placement),
+            character_line(character),
+            _MAXIM.format(trait=character.trait, reaction=reaction),
+        )
+    )
 
 
 def wait_in_days(thread: Thread, day: int) -> str:
@@ -152,7 +164,8 @@ def summary(rng: random.Random, turn: Turn) -> str:
 
 
 def character_sheets(cast: Sequence[Character]) -> str:
-    return " ".join(character_line(c) for c in cast)
+    """Who each is and whom they trust, then what each wants."""
+    return " ".join([*map(character_line, cast), *(_WISH.format(**vars(c)) for c in cast)])
 
 
 def chapter_title(number: int) -> str:

@@ -46,7 +46,7 @@ def storyworld_run(*overrides: str) -> tuple[Run, Mapping[str, Any]]:
 
 def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
     """Improvement in per cent of each reference plan on validation books, as the recipe reports."""
-    taken_as_is = replace(run.config.generator, model=generator, training=())
+    taken_as_is = replace(run.config.generator, model=generator, reading=(), training=())
     run = replace(run, config=replace(run.config, generator=taken_as_is))
     evaluator = Evaluator(
         run.source.episodes("validation"), run.env, run.reward, run.config.evaluation, seed=0

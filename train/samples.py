@@ -1,20 +1,25 @@
-"""From episodes to the supervised samples of the generator, the warm start and the SFT baseline."""
+"""From episodes to the supervised samples of the generator, warm start and SFT baseline."""
 
 from __future__ import annotations
 
+import random
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
 from envs.prompts import Prompts, gold_text
 from envs.tokens import chat_text, end_id
-from envs.types import Conversation, Episode
+from envs.types import Conversation, Episode, StoryContext
 from rewards.encode import GeneratorEncoder
 from train.supervised import Sample
 
 # A token that stands in more than this share of all plans is wording, not content.
 WORDING_SHARE = 0.5
+
+_SENTENCE = re.compile(r"\S[^.!?]*[.!?]")
 
 
 def writing_samples(
@@ -58,6 +63,42 @@ def answer_samples(
         Sample(tuple(prompt), (*answer, end))
         for prompt, answer in zip(prompt_ids, answer_ids, strict=True)
     ]
+
+
+def reading_samples(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Prompts,
+    contexts: Sequence[StoryContext],
+    num_shown: int | None,
+    num_repeated: int | None,
+    seed: int,
+) -> list[Sample]:
+    """The policy's prompt with `num_shown` sentences of each context, to be repeated shuffled."""
+    rng = random.Random(seed)
+    pairs = []
+    for context in contexts:
+        short, sentences = _some_sentences(context.known_before(), num_shown, rng)
+        repeated = rng.sample(sentences, min(len(sentences), num_repeated or len(sentences)))
+        pairs.append((prompts.ask_for_plan(short), " ".join(repeated)))
+    return answer_samples(tokenizer, pairs)
+
+
+def _some_sentences(
+    context: StoryContext, num_shown: int | None, rng: random.Random
+) -> tuple[StoryContext, list[str]]:
+    """The context with `num_shown` of its sentences, in their order, and those sentences."""
+    found = [
+        (section, sentence)
+        for section in context.sections
+        for sentence in _SENTENCE.findall(section.text)
+    ]
+    places = sorted(rng.sample(range(len(found)), min(len(found), num_shown or len(found))))
+    kept = [found[place] for place in places]
+    sections = tuple(
+        replace(section, text=" ".join(sentence for owner, sentence in kept if owner is section))
+        for section in context.sections
+    )
+    return StoryContext(sections), [sentence for _, sentence in kept]
 
 
 def corpus(

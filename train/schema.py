@@ -44,11 +44,21 @@ class WritingPhase(SupervisedSettings):
     """Contexts are cut to their last so many tokens in this phase; empty for all."""
     plan_token_weight: Annotated[float, Field(ge=1)] = 1.0
     """Loss weight of the gold tokens that the plan foretells."""
-    answers_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of demonstrations of the warm start among the samples: their quotes teach a model to
-    find things in a context, and say nothing of what comes next."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the data source that differ in this phase, such as shorter stretches of text."""
+
+
+@dataclass(frozen=True)
+class ReadingPhase(SupervisedSettings):
+    """One phase of teaching a model to quote: it repeats sentences of a context in another order.
+
+    That says nothing of what comes next; it teaches a model from scratch to find things.
+    """
+
+    num_shown: Annotated[int, Field(gt=0)] | None = None
+    """Sentences of the context that are left in it; empty for all."""
+    num_repeated: Annotated[int, Field(gt=0)] | None = None
+    """Sentences to repeat; empty for all that are shown."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class GeneratorConfig:
     """The frozen chapter writer whose likelihood is the reward."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    reading: tuple[ReadingPhase, ...] = ()
+    """Phases in which it learns to quote, before it learns to write."""
     training: tuple[WritingPhase, ...] = ()
     """Phases in which it learns to write, with and without plans; empty to take it as it is."""
     max_context_tokens: Annotated[int, Field(gt=0)] | None = None

@@ -47,7 +47,7 @@ class Stages:
     def generator(self) -> ModelConfig:
         """The frozen generator: given by path, or trained here and kept."""
         config = self.config.generator
-        if config.model.path is not None and not config.training:
+        if config.model.path is not None and not (config.reading or config.training):
             return config.model
         key = {
             "generator": asdict(config),
@@ -132,17 +132,24 @@ class Stages:
             tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
             model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
         check_tokenizer(model, tokenizer, "generator.model")
+        contexts = [episode.context for episode, _ in pairs]
+        for number, lesson in enumerate(config.reading, start=1):
+            found = samples.reading_samples(
+                tokenizer,
+                self.config.prompts,
+                contexts,
+                lesson.num_shown,
+                lesson.num_repeated,
+                self.config.seed + number,
+            )
+            self._fit(model, tokenizer, found, lesson, f"generator, reading {number}")
         phases = zip(config.training, self._phase_samples, strict=True)
         for number, (phase, shown) in enumerate(phases, start=1):
             encoder = self.encoder(tokenizer)
             if phase.max_context_tokens is not None:
                 encoder.max_context_tokens = phase.max_context_tokens
             found = samples.writing_samples(encoder, shown, phase.plan_token_weight)
-            if phase.answers_share:
-                answers = self._answers(tokenizer)
-                wanted = round(len(answers) * (1 - phase.answers_share) / phase.answers_share)
-                found = [*found[:wanted], *answers]
-            self._fit(model, tokenizer, found, phase, f"generator, phase {number}")
+            self._fit(model, tokenizer, found, phase, f"generator, writing {number}")
         save_model(model, tokenizer, folder)
 
     def _fit(

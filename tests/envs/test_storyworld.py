@@ -175,21 +175,46 @@ def test_a_spoilt_thread_is_another_open_one() -> None:
 
 
 def test_demonstrations_know_nothing_of_what_happens() -> None:
-    rng, right, found = random.Random(0), Counter[str](), turns(500)
-    same_owner = 0
+    rng, found = random.Random(0), turns(500)
+    right: dict[str, list[bool]] = {part: [] for part in PARTS}
+    chance: dict[str, list[float]] = {part: [] for part in PARTS}
     for turn in found:
+        true = turn.happening
         plan = read_plan(uninformed_answer(turn, "PLAN", rng).rpartition("PLAN")[2])
-        right["thread"] += plan.owner == turn.happening.owner
-        right["place"] += plan.place == turn.happening.place
-        right["reaction"] += plan.reaction == turn.happening.reaction
-        if plan.owner == turn.happening.owner:
-            same_owner += 1
-            right["ally"] += plan.ally == turn.happening.ally
-    chance = {"thread": 1 / 3, "place": 1 / 8, "reaction": 1 / 6, "ally": 1 / 3}
-    for part, probability in chance.items():
-        draws = same_owner if part == "ally" else len(found)
-        deviation = (probability * (1 - probability) / draws) ** 0.5
-        assert right[part] / draws == pytest.approx(probability, abs=4 * deviation), part
+        # Whoever draws any note of the context is right so often.
+        friends = [c.friend for c in turn.cast if c.friend != plan.owner]
+        places = [p.place for p in turn.told_placements]
+        options = {
+            "thread": [thread.owner for thread in turn.threads],
+            "place": places,
+            "ally": friends,
+            "reaction": REACTIONS,
+        }
+        for part, drawn_from in options.items():
+            named = "owner" if part == "thread" else part
+            wanted = getattr(true, named)
+            right[part].append(getattr(plan, named) == wanted)
+            chance[part].append(drawn_from.count(wanted) / len(drawn_from))
+    for part in PARTS:
+        variance = sum(p * (1 - p) for p in chance[part])
+        surprise = (sum(right[part]) - sum(chance[part])) / variance**0.5
+        assert abs(surprise) < 4, part
+
+
+def test_demonstrations_quote_notes_of_the_context_word_for_word() -> None:
+    source = StoryWorldSource(demonstration_books=20)
+    for episode, answer in source.demonstrations("PLAN"):
+        context = "\n".join(section.text for section in episode.context.sections)
+        quotes = answer.partition(" PLAN ")[0].split(". ")
+        assert len(quotes) == 4
+        assert all(quote in context for quote in quotes[:3])
+        assert quotes[3] not in context
+
+
+def test_notes_can_be_told_apart() -> None:
+    for turn in turns(100):
+        for attribute in ("kind", "owner", "thing", "due_day"):
+            assert len({getattr(thread, attribute) for thread in turn.threads}) == 3
 
 
 def test_writing_samples_have_no_plan_or_a_wrong_part_as_often_as_stated() -> None:

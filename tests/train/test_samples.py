@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envs.prompts import Prompts
-from envs.types import Episode, Message
+from envs.types import Episode, Message, Section, StoryContext
 from rewards.encode import GeneratorEncoder
-from train.samples import answer_samples, corpus, writing_samples
+from train.samples import answer_samples, corpus, reading_samples, writing_samples
 
 END = 1
 MakeEpisode = Callable[..., Episode]
@@ -49,6 +49,43 @@ def test_an_answer_is_learned_after_the_prompt_that_the_agent_will_read(
     (sample,) = answer_samples(tokenizer, [(conversation, "In summary: Ann pays.")])
     assert tokenizer.decode(sample.prompt_ids) == "<|user|>What next?<|assistant|>"
     assert tokenizer.decode(sample.target_ids) == "In summary: Ann pays.<|end|>"
+
+
+def test_reading_repeats_in_any_order_what_is_left_of_the_context(
+    encoder: GeneratorEncoder,
+) -> None:
+    said = [f"Ann owes Bob {number} rings." for number in range(10)]
+    context = StoryContext(
+        (
+            Section("So far", " ".join(said[:6])),
+            Section("Pages before", " ".join(said[6:])),
+            Section("What comes", "Bob forgives her.", hindsight=True),
+        )
+    )
+    tokenizer = encoder.tokenizer
+    samples = reading_samples(tokenizer, Prompts(), [context] * 20, 4, 2, seed=0)
+    orders = set()
+    for sample in samples:
+        prompt, answer = tokenizer.decode(sample.prompt_ids), tokenizer.decode(sample.target_ids)
+        shown = [sentence for sentence in said if sentence in prompt]
+        repeated = [sentence for sentence in said if sentence in answer]
+        assert len(shown) == 4
+        assert len(repeated) == 2
+        assert set(repeated) <= set(shown)
+        assert "## So far\n" in prompt
+        assert "forgives" not in prompt + answer
+        orders.add(answer.index(repeated[0]) < answer.index(repeated[1]))
+    assert orders == {True, False}
+
+
+def test_reading_may_repeat_a_whole_context(
+    encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    context = make_episode().context
+    (sample,) = reading_samples(encoder.tokenizer, Prompts(), [context], None, None, seed=0)
+    answer = encoder.tokenizer.decode(sample.target_ids)
+    for section in context.known_before().sections:
+        assert all(word in answer for word in section.text.split())
 
 
 def test_the_tokenizer_sees_every_kind_of_text(make_episode: MakeEpisode) -> None:

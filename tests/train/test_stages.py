@@ -13,7 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from envs.sources.storyworld import StoryWorldSource
 from train.cache import Cache
 from train.progress import Advance, ProgressDisplay
-from train.schema import GeneratorConfig, ModelConfig, RewardConfig, RunConfig, WritingPhase
+from train.schema import (
+    GeneratorConfig,
+    ModelConfig,
+    ReadingPhase,
+    RewardConfig,
+    RunConfig,
+    WritingPhase,
+)
 from train.stages import Stages
 from train.supervised import SupervisedSettings
 
@@ -26,7 +33,7 @@ ARCHITECTURE = {
     "max_position_embeddings": 1024,
 }
 TINY = SupervisedSettings(max_steps=1, batch_size=2)
-GENERATOR, WARM_START, SFT = "generator, phase 1", "warm start", "SFT baseline"
+GENERATOR, WARM_START, SFT = "generator, writing 1", "warm start", "SFT baseline"
 
 
 class Titles(ProgressDisplay):
@@ -121,8 +128,9 @@ def test_every_phase_of_the_generator_is_trained(
 ) -> None:
     phase = config.generator.training[0]
     phases = (replace(phase, max_context_tokens=20), replace(phase, plan_token_weight=3.0))
-    titles = run(generator=replace(config.generator, training=phases))
-    assert titles == [GENERATOR, "generator, phase 2", WARM_START, SFT]
+    reading = (ReadingPhase(max_steps=1, batch_size=2, num_shown=2, num_repeated=1),)
+    titles = run(generator=replace(config.generator, reading=reading, training=phases))
+    assert titles == ["generator, reading 1", GENERATOR, "generator, writing 2", WARM_START, SFT]
 
 
 def test_a_given_model_is_taken_as_it_is(
