@@ -69,36 +69,37 @@ def reading_samples(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Prompts,
     contexts: Sequence[StoryContext],
+    headings: Sequence[str],
     num_shown: int | None,
     num_repeated: int | None,
     seed: int,
 ) -> list[Sample]:
-    """The policy's prompt with `num_shown` sentences of each context, to be repeated shuffled."""
+    """The policy's prompt with `num_shown` sentences of each context, to be repeated shuffled.
+
+    Where there are `headings`, only sentences of sections of that name are cut and repeated.
+    """
     rng = random.Random(seed)
     pairs = []
     for context in contexts:
-        short, sentences = _some_sentences(context.known_before(), num_shown, rng)
+        short, sentences = _some_sentences(context.known_before(), headings, num_shown, rng)
         repeated = rng.sample(sentences, min(len(sentences), num_repeated or len(sentences)))
         pairs.append((prompts.ask_for_plan(short), " ".join(repeated)))
     return answer_samples(tokenizer, pairs)
 
 
 def _some_sentences(
-    context: StoryContext, num_shown: int | None, rng: random.Random
+    context: StoryContext, headings: Sequence[str], num_shown: int | None, rng: random.Random
 ) -> tuple[StoryContext, list[str]]:
     """The context with `num_shown` of its sentences, in their order, and those sentences."""
-    found = [
-        (section, sentence)
-        for section in context.sections
-        for sentence in _SENTENCE.findall(section.text)
-    ]
+    read = [s for s in context.sections if s.heading in headings or not headings]
+    found = [(section, sentence) for section in read for sentence in _SENTENCE.findall(section.text)]
     places = sorted(rng.sample(range(len(found)), min(len(found), num_shown or len(found))))
     kept = [found[place] for place in places]
     sections = tuple(
         replace(section, text=" ".join(sentence for owner, sentence in kept if owner is section))
-        for section in context.sections
+        for section in (read if num_shown else [])
     )
-    return StoryContext(sections), [sentence for _, sentence in kept]
+    return StoryContext(sections or context.sections), [sentence for _, sentence in kept]
 
 
 def corpus(

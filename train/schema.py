@@ -55,8 +55,10 @@ class ReadingPhase(SupervisedSettings):
     That says nothing of what comes next; it teaches a model from scratch to find things.
     """
 
+    headings: tuple[str, ...] = ()
+    """Sections whose sentences are repeated; empty for all."""
     num_shown: Annotated[int, Field(gt=0)] | None = None
-    """Sentences of the context that are left in it; empty for all."""
+    """Sentences that such a context is cut to; empty for the whole context."""
     num_repeated: Annotated[int, Field(gt=0)] | None = None
     """Sentences to repeat; empty for all that are shown."""
 

@@ -138,6 +138,7 @@ class Stages:
                 tokenizer,
                 self.config.prompts,
                 contexts,
+                lesson.headings,
                 lesson.num_shown,
                 lesson.num_repeated,
                 self.config.seed + number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -44,9 +44,11 @@ class SupervisedSettings:
     gradient_accumulation_steps: Annotated[int, Field(gt=0)] = 1
     """Micro-batches per optimizer step; each holds `batch_size` samples."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    """Peak learning rate of AdamW; it warms up, then falls along a cosine to a tenth."""
+    """Peak learning rate; it warms up, then falls along a cosine to a tenth."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """Share of the steps in which the learning rate rises."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` takes Muon for the matrices inside the blocks, and AdamW for all else."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.98
     prompt_loss_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -105,6 +107,41 @@ class SupervisedTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon for the matrices inside a model's blocks, AdamW for embeddings, gains and biases.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; its steps
+    are scaled to the size of AdamW's (Liu et al. 2025, arXiv 2502.16982), so that one learning rate
+    serves both.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, lr: float, weight_decay: float, betas: tuple[float, float]
+    ) -> None:
+        embedding = model.get_input_embeddings().weight
+        head = model.get_output_embeddings()
+        outside = {id(embedding), id(head.weight) if head is not None else None}
+        named = [p for p in model.parameters() if p.requires_grad]
+        matrices = [p for p in named if p.ndim == 2 and id(p) not in outside]
+        others = [p for p in named if p.ndim != 2 or id(p) in outside]
+        self.parts = (
+            torch.optim.Muon(
+                matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=betas),
+        )
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        # A learning rate scheduler changes the groups here; they are those of the parts.
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups = [group]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        assert closure is None
+        for part in self.parts:
+            part.step()
+
+
 def fit(
     model: PreTrainedModel,
     samples: Sequence[Sample],
@@ -138,8 +175,13 @@ def fit(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    optimizer = None
+    if settings.optimizer == "muon":
+        betas = (0.9, settings.adam_beta2)
+        optimizer = Muon(model, settings.learning_rate, settings.weight_decay, betas)
     trainer = SupervisedTrainer(
         model=model,
+        optimizers=(optimizer, None),
         args=arguments,
         train_dataset=samples,  # pyright: ignore[reportArgumentType]
         data_collator=Batcher(pad_id, settings.prompt_loss_weight),

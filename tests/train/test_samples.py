@@ -63,7 +63,7 @@ def test_reading_repeats_in_any_order_what_is_left_of_the_context(
         )
     )
     tokenizer = encoder.tokenizer
-    samples = reading_samples(tokenizer, Prompts(), [context] * 20, 4, 2, seed=0)
+    samples = reading_samples(tokenizer, Prompts(), [context] * 20, (), 4, 2, seed=0)
     orders = set()
     for sample in samples:
         prompt, answer = tokenizer.decode(sample.prompt_ids), tokenizer.decode(sample.target_ids)
@@ -82,7 +82,7 @@ def test_reading_may_repeat_a_whole_context(
     encoder: GeneratorEncoder, make_episode: MakeEpisode
 ) -> None:
     context = make_episode().context
-    (sample,) = reading_samples(encoder.tokenizer, Prompts(), [context], None, None, seed=0)
+    (sample,) = reading_samples(encoder.tokenizer, Prompts(), [context], (), None, None, seed=0)
     answer = encoder.tokenizer.decode(sample.target_ids)
     for section in context.known_before().sections:
         assert all(word in answer for word in section.text.split())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from train.supervised import Batcher, Sample, SupervisedSettings, fit, weighted_nll
+from train.supervised import Batcher, Muon, Sample, SupervisedSettings, fit, weighted_nll
 
 
 def test_a_weighted_loss_by_pencil() -> None:
@@ -59,6 +60,48 @@ def test_training_lowers_the_loss_and_follows_from_the_seed(
     assert same == first
     assert other != first
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_muon_moves_matrices_by_orthogonal_steps_and_all_else_by_adamw(
+    make_model: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    start = make_model()
+    models = {name: copy.deepcopy(start) for name in ("adamw", "muon")}
+    for name, model in models.items():
+        settings = replace(SETTINGS, max_steps=1, warmup_ratio=0.0, weight_decay=0.0)
+        fit(model, SAMPLES, replace(settings, optimizer=name), pad_id=0, seed=0, work_dir=tmp_path)
+    before = dict(start.named_parameters())
+    moved = {
+        name: {key: (p - before[key]).detach() for key, p in model.named_parameters()}
+        for name, model in models.items()
+    }
+    inside = [key for key, p in before.items() if p.ndim == 2 and "layers" in key]
+    assert inside
+    for key, step in moved["adamw"].items():
+        if key not in inside:
+            torch.testing.assert_close(moved["muon"][key], step)
+    for key in inside:
+        # Newton-Schulz brings every singular value near to 1, between 0.7 and 1.2; then the step is
+        # scaled by 0.2 times the root of the longer side.
+        scale = 0.2 * max(before[key].shape) ** 0.5 * SETTINGS.learning_rate
+        assert 0.6 < (torch.linalg.matrix_norm(moved["muon"][key], 2) / scale).item() < 1.3
+        assert not torch.allclose(moved["muon"][key], moved["adamw"][key])
+
+
+def test_muon_follows_the_schedule_of_the_learning_rate(
+    make_model: Callable[..., PreTrainedModel], tmp_path: Path
+) -> None:
+    start = make_model()
+    trained = copy.deepcopy(start)
+    settings = replace(SETTINGS, optimizer="muon")
+    fit(trained, SAMPLES, settings, pad_id=0, seed=0, work_dir=tmp_path)
+    assert loss_of(trained) < loss_of(start) - 0.5
+
+    optimizer = Muon(start, lr=1.0, weight_decay=0.0, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    optimizer.step()
+    schedule.step()
+    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.5, 0.5]
 
 
 def test_checkpointed_activations_change_no_result(
