@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
-from train.files import write_json
+from train.files import copy_folder, write_json
 from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.plots import plot_learning_curve
@@ -42,16 +42,25 @@ ROLLOUTS_PER_TABLE = 8
 
 @dataclass(frozen=True)
 class Run:
-    """A run's settings and what is built from them once; nothing is written before `train`."""
+    """A run's settings and what is built from them once; nothing is written before `train`.
+
+    `kept` are models that an earlier run trained, by stage; those are not trained again.
+    """
 
     config: RunConfig
     source: Source
     env: SoloPlanner
     shaping: Shaping
     progress: ProgressDisplay
+    kept: Mapping[str, ModelConfig] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, config: RunConfig, progress: ProgressDisplay) -> Run:
+    def prepare(
+        cls,
+        config: RunConfig,
+        progress: ProgressDisplay,
+        kept: Mapping[str, ModelConfig] | None = None,
+    ) -> Run:
         """Builds what a bad setting or book would break, so that it breaks before any work."""
         for key, model in (
             ("generator.model", config.generator.model),
@@ -72,6 +81,7 @@ class Run:
             build(config.env, "env", prompts=config.prompts),
             build(config.reward.shaping, "reward.shaping"),
             progress,
+            kept or {},
         )
 
     @cached_property
@@ -81,11 +91,15 @@ class Run:
 
     @cached_property
     def generator(self) -> ModelConfig:
-        return self.stages.generator()
+        return self.kept.get("generator") or self.stages.generator()
 
     @cached_property
     def warm_start(self) -> ModelConfig:
-        return self.stages.warm_start(self.generator)
+        return self.kept.get("warm_start") or self.stages.warm_start(self.generator)
+
+    @cached_property
+    def sft_baseline(self) -> ModelConfig | None:
+        return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
@@ -157,10 +171,9 @@ class Run:
         for name, model_config in (("untrained", self.warm_start), ("trained", policy)):
             model, tokenizer = load_model(model_config, "policy.model")
             agents[name] = (model.to(device), tokenizer)  # pyright: ignore[reportArgumentType]
-        baseline = self.stages.sft_baseline(self.generator)
         sft = None
-        if baseline is not None:
-            model, _ = load_model(baseline, "sft_baseline")
+        if self.sft_baseline is not None:
+            model, _ = load_model(self.sft_baseline, "sft_baseline")
             sft = self.scorer(model.to(device))  # pyright: ignore[reportArgumentType]
         return evaluator.table(agents, self.config.sampling, self.progress, sft)
 
@@ -212,12 +225,29 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
     trained = run.trained_policy(folder)
     if PartialState().is_main_process:
-        shutil.copytree(trained / "policy", folder.policy_dir, dirs_exist_ok=True)
+        copy_folder(trained / "policy", folder.policy_dir)
         if not folder.metrics_path.exists():
             shutil.copy(trained / "metrics.jsonl", folder.metrics_path)
+    keep_models(run, folder)
+    PartialState().wait_for_everyone()
     evaluation = run.evaluate(ModelConfig(path=str(folder.policy_dir)))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def keep_models(run: Run, folder: RunFolder) -> None:
+    """Copies what the stages trained, so that the run can be evaluated without its cache."""
+    config = run.config
+    trained = {
+        "generator": run.generator if config.generator.is_trained else None,
+        "warm_start": run.warm_start if config.warm_start else None,
+        "sft_baseline": run.sft_baseline,
+    }
+    if not PartialState().is_main_process:
+        return
+    for stage, model in trained.items():
+        if model is not None:
+            copy_folder(Path(str(model.path)), folder.model_dir(stage))
 
 
 def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:

@@ -77,6 +77,11 @@ class GeneratorConfig:
     max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer chapters are scored up to here."""
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run makes its generator, and does not take `model` as it is."""
+        return self.model.path is None or bool(self.reading or self.training)
+
 
 @dataclass(frozen=True)
 class LoraConfig:

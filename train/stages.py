@@ -47,7 +47,7 @@ class Stages:
     def generator(self) -> ModelConfig:
         """The frozen generator: given by path, or trained here and kept."""
         config = self.config.generator
-        if config.model.path is not None and not (config.reading or config.training):
+        if not config.is_trained:
             return config.model
         key = {
             "generator": asdict(config),

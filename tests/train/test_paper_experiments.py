@@ -22,6 +22,8 @@ from train.schema import RunConfig
 # TRL reads names that transformers has renamed; nothing here can mend it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
 
+STAGES = ("generator", "warm_start", "sft_baseline")
+
 
 def row(story: str, index: int) -> dict[str, Any]:
     return {
@@ -131,3 +133,6 @@ def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
     names = {(r.name, r.decoding) for r in evaluation.rows}
     assert names >= {("untrained", "greedy"), ("trained", "sampled"), ("sft_baseline", None)}
     assert (tiny_qwen / "model.safetensors").read_bytes() == weights
+    # Of its models the run keeps what it trained itself.
+    kept = [stage for stage in STAGES if folder.model_dir(stage).exists()]
+    assert kept == ["sft_baseline"]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
+from rich.console import Console
 
 from train import pipeline
+from train.commands.evaluate import kept_models
 from train.config.validate import parse
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import RunConfig
+from train.schema import ModelConfig, RunConfig
 
 # TRL reads names that transformers has renamed; nothing here can mend it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
@@ -77,3 +81,14 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(
     # Of seven books one is kept for the test; each of its chapters but the first is foretold.
     assert {a.episode.episode_id.rsplit("/")[1] for a in evaluation.rows[0].attempts} == set("123")
     assert len({a.episode.book_id for row in evaluation.rows for a in row.attempts}) == 1
+
+    # What the run trained it keeps, and is judged by again when nothing else is left of it.
+    shutil.rmtree(tmp_path / "cache")
+    shown = io.StringIO()
+    saved = parse(RunConfig, folder.load_config())
+    again = pipeline.Run.prepare(
+        saved, ProgressDisplay(Console(file=shown)), kept_models(folder, saved)
+    )
+    assert again.evaluate(ModelConfig(path=str(folder.policy_dir))) == evaluation
+    assert not any(title in shown.getvalue() for title in ("generator", "warm start", "SFT"))
+    assert not (tmp_path / "cache").exists()
