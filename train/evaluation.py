@@ -124,7 +124,11 @@ class Evaluator:
                     advance()
             rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
             advance()
-            rows.append(self.plans("shuffled_plan", self._shuffled_plans(rows)))
+            own = self._own_plans(rows)
+            if own is not None and len(self.episodes) > 1:
+                rows.append(
+                    self.plans("shuffled_plan", shuffled_plans(self.episodes, own, self.seed))
+                )
             advance()
             for name in references:
                 rows.append(self.plans(f"{name}_plan", [e.plans[name] for e in self.episodes]))
@@ -159,24 +163,12 @@ class Evaluator:
             name, None, pairs, [(f, base) for f, (_, base) in zip(found, known, strict=True)]
         )
 
-    def _shuffled_plans(self, rows: Sequence[Row]) -> list[str]:
-        """A plan made for another book: the true one where it is known, else the last agent's."""
-        known = all("true" in e.plans for e in self.episodes)
-        own = (
-            [e.plans["true"] for e in self.episodes]
-            if known
-            else [a.plan for a in rows[-2].attempts]
-        )
-        rng = random.Random(self.seed)
-        plans = []
-        for episode in self.episodes:
-            others = [
-                plan
-                for other, plan in zip(self.episodes, own, strict=True)
-                if other.book_id != episode.book_id
-            ]
-            plans.append(rng.choice(others or own))
-        return plans
+    def _own_plans(self, rows: Sequence[Row]) -> list[str] | None:
+        """Each episode's true plan where all are known, else what the last agent planned."""
+        if all("true" in e.plans for e in self.episodes):
+            return [e.plans["true"] for e in self.episodes]
+        agents = [row for row in rows if row.decoding is not None]
+        return [a.plan for a in agents[-1].attempts] if agents else None
 
     def _row(
         self,
@@ -195,6 +187,24 @@ class Evaluator:
             self.config.bootstrap_samples,
         )
         return Row(name, decoding, interval, attempts)
+
+
+def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:
+    """For each episode a plan made for another book; where there is one book, for another episode.
+
+    Raises:
+        ValueError: there is no other episode to take a plan from.
+    """
+    rng = random.Random(seed)
+    made_for = list(zip(episodes, plans, strict=True))
+    shuffled = []
+    for episode in episodes:
+        elsewhere = [plan for other, plan in made_for if other.book_id != episode.book_id]
+        in_book = [plan for other, plan in made_for if other.episode_id != episode.episode_id]
+        if not in_book:
+            raise ValueError("evaluation: one episode has no other's plan; evaluate two or more")
+        shuffled.append(rng.choice(elsewhere or in_book))
+    return shuffled
 
 
 def finite_or_none(value: float) -> float | None:

@@ -21,7 +21,7 @@ from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.shaping import Raw
 from rewards.types import Likelihood, ScoreRequest
-from train.evaluation import Evaluator
+from train.evaluation import Evaluator, shuffled_plans
 from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
 from train.tables import evaluation_table
@@ -116,6 +116,42 @@ def test_a_shuffled_plan_was_made_for_another_book(
     for attempt in evaluator().table(agents, SAMPLING, QUIET).row("shuffled_plan").attempts:
         assert attempt.plan.endswith("Ann pays all that she owes.")
         assert attempt.episode.book_id not in attempt.plan
+
+
+def test_in_a_single_book_a_shuffled_plan_was_made_for_another_chapter(
+    make_episode: Callable[..., Episode],
+) -> None:
+    episodes = [make_episode(f"book/{index}") for index in range(3)]
+    for seed in range(20):
+        for own, other in enumerate(shuffled_plans(episodes, ["0", "1", "2"], seed)):
+            assert other in {"0", "1", "2"} - {str(own)}
+
+
+def test_a_book_of_many_chapters_never_lends_a_plan_to_itself(
+    make_episode: Callable[..., Episode],
+) -> None:
+    episodes = [*(make_episode(f"long/{index}") for index in range(9)), make_episode("short/1")]
+    plans = [*("long" for _ in range(9)), "short"]
+    for seed in range(20):
+        assert shuffled_plans(episodes, plans, seed) == [*("short" for _ in range(9)), "long"]
+
+
+def test_a_single_episode_has_no_shuffled_plan(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], episodes: list[Episode]
+) -> None:
+    evaluation = evaluator(episodes[:1]).table(agents, SAMPLING, QUIET)
+    names = [row.name for row in evaluation.rows]
+    assert names[-3:] == ["empty_plan", "inferable_plan", "true_plan"]
+    with pytest.raises(ValueError, match="one episode has no other's plan"):
+        shuffled_plans(episodes[:1], ["Ann pays."], seed=0)
+
+
+def test_without_agents_and_reference_plans_there_is_nothing_to_shuffle(
+    evaluator: Callable[..., Evaluator], episodes: list[Episode]
+) -> None:
+    bare = [replace(episode, plans={}) for episode in episodes]
+    evaluation = evaluator(bare).table({}, SAMPLING, QUIET)
+    assert [row.name for row in evaluation.rows] == ["empty_plan"]
 
 
 def test_without_reference_plans_the_agents_plans_are_shuffled(
