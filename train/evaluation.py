@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,15 +63,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The table, and what each part of a plan is worth to the generator."""
+    """The table, and what each part of a plan is worth to the generator.
+
+    `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
+    """
 
     rows: tuple[Row, ...]
     ablations: tuple[Row, ...]
+    num_cut: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "rows": [row.as_json() for row in self.rows],
             "ablations": [row.as_json() for row in self.ablations],
+            "episodes_cut": dict(self.num_cut),
         }
 
     def row(self, name: str, decoding: str | None = None) -> Row:
@@ -140,7 +145,11 @@ class Evaluator:
             for name in ablated:
                 ablations.append(self.plans(name, [e.plans[name] for e in self.episodes]))
                 advance()
-        return Evaluation(tuple(rows), tuple(ablations))
+        return Evaluation(tuple(rows), tuple(ablations), self._num_cut())
+
+    def _num_cut(self) -> dict[str, int]:
+        cuts = [self.reward.encoder.cut(episode) for episode in self.episodes]
+        return {part: sum(part in cut for cut in cuts) for part in ("context", "gold")}
 
     def plans(self, name: str, plans: Sequence[str]) -> Row:
         """A row of given plans, one per episode."""

@@ -200,6 +200,20 @@ def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
     assert row.improvement.mean == pytest.approx(100 * (1 - math.exp(1 - cost)))
 
 
+def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    limited = evaluator()
+    limited.reward.encoder.max_gold_tokens = 3
+    evaluation = limited.table(agents, SAMPLING, QUIET)
+    assert evaluation.as_json()["episodes_cut"] == {"context": 0, "gold": 6}
+    console = Console(file=io.StringIO(), width=120)
+    console.print(evaluation_table(evaluation))
+    printed = console.file.getvalue()
+    assert "6 of 6 episodes exceed generator.max_gold_tokens and were cut." in printed
+    assert "max_context_tokens" not in printed
+
+
 def test_one_book_has_no_interval(
     evaluator: Callable[..., Evaluator], episodes: list[Episode]
 ) -> None:
