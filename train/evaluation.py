@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import Sampling, TransformersAgent
-from envs.types import Agent, Env, Episode, PlanStatus
+from envs.types import Env, Episode, PlanStatus
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Likelihood, LikelihoodScorer
-from train.progress import ProgressDisplay
+from train.progress import Advance, ProgressDisplay, silent
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
 
@@ -113,64 +114,85 @@ class Evaluator:
         sft_scorer: LikelihoodScorer | None = None,
     ) -> Evaluation:
         """All rows: each agent under each decoding, the controls, the reference plans."""
-        decodings = self.config.decodings
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
-        total = len(agents) * len(decodings) + len(references) + len(ablated) + 3
-        rows: list[Row] = []
-        with progress.stage("evaluate", total) as advance:
-            for name, (model, tokenizer) in agents.items():
-                for decoding in decodings:
-                    how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
-                    agent = TransformersAgent(
-                        model, tokenizer, how, self.config.batch_size, self.seed
-                    )
-                    rows.append(self._play(name, decoding, agent))
-                    advance()
-            rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
-            advance()
+        # An agent's answers are generated, then scored; everything else is only scored.
+        passes = 2 * len(agents) * len(self.config.decodings)
+        passes += 2 + len(references) + len(ablated) + (sft_scorer is not None)
+        with progress.stage("evaluate", passes * len(self.episodes)) as advance:
+            rows = [
+                self._play(name, decoding, model, sampling, advance)
+                for name, model in agents.items()
+                for decoding in self.config.decodings
+            ]
+            given = {"empty_plan": ["" for _ in self.episodes]}
             own = self._own_plans(rows)
             if own is not None and len(self.episodes) > 1:
-                rows.append(
-                    self.plans("shuffled_plan", shuffled_plans(self.episodes, own, self.seed))
-                )
-            advance()
-            for name in references:
-                rows.append(self.plans(f"{name}_plan", [e.plans[name] for e in self.episodes]))
-                advance()
+                given["shuffled_plan"] = shuffled_plans(self.episodes, own, self.seed)
+            given |= {f"{name}_plan": [e.plans[name] for e in self.episodes] for name in references}
+            rows += [self.plans(name, plans, advance) for name, plans in given.items()]
             if sft_scorer is not None:
-                rows.append(self._other_writer("sft_baseline", sft_scorer))
-            advance()
-            ablations = []
-            for name in ablated:
-                ablations.append(self.plans(name, [e.plans[name] for e in self.episodes]))
-                advance()
+                rows.append(self._other_writer("sft_baseline", sft_scorer, advance))
+            ablations = [
+                self.plans(name, [e.plans[name] for e in self.episodes], advance)
+                for name in ablated
+            ]
         return Evaluation(tuple(rows), tuple(ablations), self._num_cut())
 
     def _num_cut(self) -> dict[str, int]:
         cuts = [self.reward.encoder.cut(episode) for episode in self.episodes]
         return {part: sum(part in cut for cut in cuts) for part in ("context", "gold")}
 
-    def plans(self, name: str, plans: Sequence[str]) -> Row:
+    def plans(self, name: str, plans: Sequence[str], advance: Advance = silent) -> Row:
         """A row of given plans, one per episode."""
         pairs = list(zip(self.episodes, plans, strict=True))
-        return self._row(name, None, pairs, self.reward.likelihoods(pairs))
+        return self._row(name, None, pairs, self._likelihoods(pairs, name, advance))
 
-    def _play(self, name: str, decoding: str, agent: Agent) -> Row:
+    def _play(
+        self,
+        name: str,
+        decoding: str,
+        model: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+        sampling: Sampling,
+        advance: Advance,
+    ) -> Row:
+        how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
+        note = f"{name}, {decoding}"
+        agent = TransformersAgent(
+            *model, how, self.config.batch_size, self.seed, partial(advance, note=note)
+        )
         rollouts = self.env.play(self.episodes, agent)
         pairs = [(r.episode, r.outcome.plan) for r in rollouts]
-        row = self._row(name, decoding, pairs, self.reward.likelihoods(pairs))
+        row = self._row(name, decoding, pairs, self._likelihoods(pairs, note, advance))
         counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}
         return replace(row, statuses=counts)
 
-    def _other_writer(self, name: str, scorer: LikelihoodScorer) -> Row:
+    def _other_writer(self, name: str, scorer: LikelihoodScorer, advance: Advance) -> Row:
         """Another model in the generator's place, without a plan, on the same gold tokens."""
         pairs = [(episode, "") for episode in self.episodes]
-        found = scorer.score([self.reward.encoder.request(e) for e in self.episodes])
+        found: list[Likelihood] = []
+        for some in self._batches(pairs):
+            found += scorer.score([self.reward.encoder.request(e) for e, _ in some])
+            advance(len(some), note=name)
         known = self.reward.likelihoods(pairs)
         return self._row(
             name, None, pairs, [(f, base) for f, (_, base) in zip(found, known, strict=True)]
         )
+
+    def _likelihoods(
+        self, pairs: Sequence[tuple[Episode, str]], note: str, advance: Advance
+    ) -> list[tuple[Likelihood, Likelihood]]:
+        found: list[tuple[Likelihood, Likelihood]] = []
+        for some in self._batches(pairs):
+            found += self.reward.likelihoods(some)
+            advance(len(some), note=note.replace("_", " "))
+        return found
+
+    def _batches(
+        self, pairs: Sequence[tuple[Episode, str]]
+    ) -> Iterator[Sequence[tuple[Episode, str]]]:
+        for start in range(0, len(pairs), self.config.batch_size):
+            yield pairs[start : start + self.config.batch_size]
 
     def _own_plans(self, rows: Sequence[Row]) -> list[str] | None:
         """Each episode's true plan where all are known, else what the last agent planned."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import LoraConfig as PeftLoraConfig
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 import envs
@@ -68,10 +68,11 @@ class Run:
         ):
             if model is not None:
                 check_model(model, key)
-        source = build(config.data, "data")
-        for split in ("train", config.evaluation.split):
-            if not source.episodes(split):
-                raise ValueError(f"data: the split '{split}' has no episodes; give more books")
+        with progress.waiting("read the books"):
+            source = build(config.data, "data")
+            empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
+        if empty:
+            raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         grpo.steps_per_generation(config.trainer)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -104,7 +105,7 @@ class Run:
     @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = load_model(self.generator, "generator.model")
-        model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
+        _on_device(model)
         return LikelihoodImprovement(
             self.scorer(model),
             self.stages.encoder(tokenizer),
@@ -133,15 +134,15 @@ class Run:
     def _train_policy(self, folder: RunFolder, kept: Path) -> None:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
-        policy, tokenizer = load_model(self.warm_start, "policy.model")
         folder.checkpoints_dir.mkdir(exist_ok=True)
         last = get_last_checkpoint(str(folder.checkpoints_dir))
         resumed_step = int(last.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
         with (
-            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
             self.progress.stage("reinforcement", settings.max_steps) as advance,
+            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
         ):
+            policy, tokenizer = load_model(self.warm_start, "policy.model")
             recorder = Recorder(log, advance)
             policy = grpo.train_grpo(
                 policy,
@@ -157,24 +158,28 @@ class Run:
                 resume_from=Path(last) if last else None,
                 peft_config=_peft(config.policy.lora),
             )
-        save_model(policy, tokenizer, kept / "policy")
+            save_model(policy, tokenizer, kept / "policy")
         shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
         config = self.config.evaluation
-        evaluator = Evaluator(
-            self.source.episodes(config.split), self.env, self.reward, config, self.config.seed
-        )
-        device = PartialState().device
-        agents = {}
-        for name, model_config in (("untrained", self.warm_start), ("trained", policy)):
-            model, tokenizer = load_model(model_config, "policy.model")
-            agents[name] = (model.to(device), tokenizer)  # pyright: ignore[reportArgumentType]
-        sft = None
-        if self.sft_baseline is not None:
-            model, _ = load_model(self.sft_baseline, "sft_baseline")
-            sft = self.scorer(model.to(device))  # pyright: ignore[reportArgumentType]
+        made = {"untrained": self.warm_start, "trained": policy}
+        baseline = self.sft_baseline
+        with self.progress.stage("load models", len(made) + 2) as advance:
+            agents = {}
+            for name, model_config in made.items():
+                model, tokenizer = load_model(model_config, "policy.model")
+                agents[name] = (_on_device(model), tokenizer)
+                advance()
+            sft = None
+            if baseline is not None:
+                model, _ = load_model(baseline, "sft_baseline")
+                sft = self.scorer(_on_device(model))
+            advance()
+            episodes = self.source.episodes(config.split)
+            evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)
+            advance()
         return evaluator.table(agents, self.config.sampling, self.progress, sft)
 
 
@@ -238,32 +243,39 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
 def keep_models(run: Run, folder: RunFolder) -> None:
     """Copies what the stages trained, so that the run can be evaluated without its cache."""
     config = run.config
-    trained = {
+    made = {
         "generator": run.generator if config.generator.is_trained else None,
         "warm_start": run.warm_start if config.warm_start else None,
         "sft_baseline": run.sft_baseline,
     }
-    if not PartialState().is_main_process:
+    trained = {stage: str(model.path) for stage, model in made.items() if model is not None}
+    if not trained or not PartialState().is_main_process:
         return
-    for stage, model in trained.items():
-        if model is not None:
-            copy_folder(Path(str(model.path)), folder.model_dir(stage))
+    with run.progress.stage("keep models", len(trained)) as advance:
+        for stage, path in trained.items():
+            copy_folder(Path(path), folder.model_dir(stage))
+            advance()
 
 
 def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
     """`evaluation.json`, the learning curve and the examples."""
     if not PartialState().is_main_process:
         return
-    write_json(folder.evaluation_path, evaluation.as_json())
-    if folder.metrics_path.exists():
-        plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
-    write_examples(
-        evaluation,
-        run.config.prompts,
-        run.reward.encoder,
-        run.config.evaluation.num_examples,
-        folder.examples_path,
-    )
+    with run.progress.stage("write results"):
+        write_json(folder.evaluation_path, evaluation.as_json())
+        if folder.metrics_path.exists():
+            plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
+        write_examples(
+            evaluation,
+            run.config.prompts,
+            run.reward.encoder,
+            run.config.evaluation.num_examples,
+            folder.examples_path,
+        )
+
+
+def _on_device(model: PreTrainedModel) -> PreTrainedModel:
+    return model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
 
 
 def _peft(lora: LoraConfig | None) -> PeftLoraConfig | None:

@@ -122,3 +122,14 @@ def test_a_tokenizer_without_padding_fills_with_its_end_and_one_without_end_is_r
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="the tokenizer has no eos_token"):
         end_id(tokenizer)
+
+
+def test_every_batch_that_was_answered_is_told(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    answered: list[int] = []
+    agent = TransformersAgent(
+        make_model(), tokenizer, GREEDY, batch_size=2, on_answered=answered.append
+    )
+    agent.reply(TALK)
+    assert answered == [2, 1]

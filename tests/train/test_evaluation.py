@@ -103,6 +103,22 @@ def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
     assert attempt.improvement == pytest.approx(100 * (1 - math.exp(-0.01 * num_tokens)))
 
 
+def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], fake_scorer: Any
+) -> None:
+    text = io.StringIO()
+    display = ProgressDisplay(Console(file=text, width=120), seconds_between_lines=0.0)
+    evaluator(batch_size=4).table(agents, SAMPLING, display, fake_scorer)
+    shown = text.getvalue().splitlines()
+    # Six episodes: four agents answer and are scored; five rows of plans and a writer are scored.
+    total = 6 * (2 * 4 + 5 + 1)
+    assert shown[1:5] == [
+        f"evaluate: {done} of {total}, untrained, greedy" for done in (4, 6, 10, 12)
+    ]
+    assert shown[-2] == f"evaluate: {total} of {total}, true but place"
+    assert len(shown) == 2 + total // 3
+
+
 def test_the_empty_plan_is_exactly_zero(
     evaluator: Callable[..., Evaluator], agents: dict[str, Any]
 ) -> None:
