@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -42,7 +42,10 @@ class Sampling:
 
 
 class TransformersAgent:
-    """Answers with a local model, in batches; sampled answers follow from `seed` and the inputs."""
+    """Answers with a local model, in batches; sampled answers follow from `seed` and the inputs.
+
+    `on_answered` is told after each batch how many conversations were answered.
+    """
 
     def __init__(
         self,
@@ -51,12 +54,14 @@ class TransformersAgent:
         sampling: Sampling,
         batch_size: int = 64,
         seed: int = 0,
+        on_answered: Callable[[int], object] | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.sampling = sampling
         self.batch_size = batch_size
         self.seed = seed
+        self.on_answered = on_answered
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
         was_training = self.model.training
@@ -82,6 +87,8 @@ class TransformersAgent:
             **inputs, generation_config=self.sampling.generation_config(self.tokenizer)
         )
         answers = output[:, inputs["input_ids"].shape[1] :]
+        if self.on_answered is not None:
+            self.on_answered(len(conversations))
         return [self._reply(answer.tolist()) for answer in answers]
 
     def _reply(self, ids: list[int]) -> Reply:

@@ -25,6 +25,7 @@ from launch.cli import EXIT_OK, EXIT_USER_ERROR, Command, report
 from launch.explain import UnknownSetting, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from train.config.hints import did_you_mean
+from train.progress import ProgressDisplay
 
 _SWITCHES = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -116,7 +117,9 @@ class _Jobs:
             config.run_dir = _as_seen_from_here(folder)
         before = _listing(folder)
         try:
-            return self.command.load()(config)
+            with ProgressDisplay().waiting("start"):
+                start = self.command.load()
+            return start(config)
         except Exception as error:
             if _listing(folder) not in (before, set()):
                 # The line on the terminal says what to mend; this says where it happened.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from transformers import PreTrainedTokenizerBase
 
 from envs.prompts import PLAN_SLOT, Prompts, gold_text
@@ -9,13 +11,26 @@ from envs.tokens import chat_text
 from envs.types import Conversation, Episode
 from rewards.types import ScoreRequest, TokenIds
 
+CUTTABLE = ("context", "plan", "gold")
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """An episode's ids before the plan, after it, and of y; and what of it was cut."""
+
+    episode: Episode
+    prefix_ids: TokenIds
+    closing_ids: TokenIds
+    gold_ids: TokenIds
+    cut: frozenset[str]
+
 
 class GeneratorEncoder:
     """Lays an episode out for the generator as `[all before the plan] [plan, end of prompt] [y]`.
 
     An empty plan leaves out the plan section and nothing else. Contexts longer than
     `max_context_tokens` lose their beginning, chapters longer than `max_gold_tokens` their end, and
-    plans longer than `max_plan_tokens` their end; `num_cut` counts how often each gave way.
+    plans longer than `max_plan_tokens` their end; `cut` tells which of them did.
     """
 
     def __init__(
@@ -31,21 +46,24 @@ class GeneratorEncoder:
         self.max_context_tokens = max_context_tokens
         self.max_plan_tokens = max_plan_tokens
         self.max_gold_tokens = max_gold_tokens
-        self.num_cut = {"context": 0, "plan": 0, "gold": 0}
-        self._episodes: dict[str, tuple[Episode, TokenIds, TokenIds, TokenIds]] = {}
+        self._episodes: dict[str, _Encoded] = {}
 
     def request(self, episode: Episode, plan: str = "") -> ScoreRequest:
-        prefix, closing, gold = self._encode_episode(episode)
-        guidance = self._ids(self.prompts.plan_section(plan))
-        if self.max_plan_tokens is not None and len(guidance) > self.max_plan_tokens:
-            self.num_cut["plan"] += 1
-            guidance = guidance[: self.max_plan_tokens]
-        return ScoreRequest(episode.episode_id, prefix, guidance + closing, gold)
+        encoded = self._encode_episode(episode)
+        guidance = self._plan_ids(plan)[: self.max_plan_tokens]
+        return ScoreRequest(
+            episode.episode_id, encoded.prefix_ids, guidance + encoded.closing_ids, encoded.gold_ids
+        )
 
-    def _encode_episode(self, episode: Episode) -> tuple[TokenIds, TokenIds, TokenIds]:
-        """Ids of what precedes the plan, of what ends the prompt, and of y; kept per episode."""
+    def cut(self, episode: Episode, plan: str = "") -> frozenset[str]:
+        """Which of `CUTTABLE` are longer than their limit, so that `request` holds them in part."""
+        is_cut = _exceeds(self._plan_ids(plan), self.max_plan_tokens)
+        return self._encode_episode(episode).cut | ({"plan"} if is_cut else set())
+
+    def _encode_episode(self, episode: Episode) -> _Encoded:
+        """All of a request that does not depend on the plan; kept per episode."""
         known = self._episodes.get(episode.episode_id)
-        if known is None or known[0] is not episode:
+        if known is None or known.episode is not episode:
             before, after = split_at_plan(
                 self.tokenizer, self.prompts.ask_for_chapter(episode.context)
             )
@@ -53,18 +71,33 @@ class GeneratorEncoder:
             # What frames the context (a system message, the task) is never cut with it.
             frame, context = self._ids(before.removesuffix(shown)), self._ids(shown)
             gold = self._ids(gold_text(episode.chapter))
-            if self.max_context_tokens is not None and len(context) > self.max_context_tokens:
-                self.num_cut["context"] += 1
-                context = context[-self.max_context_tokens :]
-            if self.max_gold_tokens is not None and len(gold) > self.max_gold_tokens:
-                self.num_cut["gold"] += 1
-                gold = gold[: self.max_gold_tokens]
-            known = (episode, frame + context, self._ids(after), gold)
+            whole = {
+                "context": (context, self.max_context_tokens),
+                "gold": (gold, self.max_gold_tokens),
+            }
+            known = _Encoded(
+                episode,
+                frame + _last(context, self.max_context_tokens),
+                self._ids(after),
+                gold[: self.max_gold_tokens],
+                frozenset(name for name, (ids, limit) in whole.items() if _exceeds(ids, limit)),
+            )
             self._episodes[episode.episode_id] = known
-        return known[1:]
+        return known
+
+    def _plan_ids(self, plan: str) -> TokenIds:
+        return self._ids(self.prompts.plan_section(plan))
 
     def _ids(self, text: str) -> TokenIds:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _exceeds(ids: TokenIds, limit: int | None) -> bool:
+    return limit is not None and len(ids) > limit
+
+
+def _last(ids: TokenIds, limit: int | None) -> TokenIds:
+    return ids if limit is None else ids[-limit:]
 
 
 def split_at_plan(

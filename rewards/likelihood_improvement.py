@@ -77,4 +77,5 @@ class LikelihoodImprovement:
     def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:
         improvement = improvement_percent(with_plan, baseline)
         reward = self.shaping(improvement)
-        return Score(rollout.episode.episode_id, reward, improvement, with_plan, baseline)
+        cut = self.encoder.cut(rollout.episode, rollout.outcome.plan)
+        return Score(rollout.episode.episode_id, reward, improvement, with_plan, baseline, cut)

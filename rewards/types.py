@@ -49,7 +49,8 @@ class Score:
     """What one rollout is worth.
 
     `improvement` is in per cent and None where the rules gave a fixed reward without scoring;
-    `reward` is what the policy maximises.
+    `reward` is what the policy maximises. `cut` names what was too long for the generator's limits
+    and was scored in part: `context`, `plan`, `gold`.
     """
 
     episode_id: str
@@ -57,6 +58,7 @@ class Score:
     improvement: float | None
     likelihood: Likelihood | None
     baseline: Likelihood | None
+    cut: frozenset[str] = frozenset()
 
 
 class LikelihoodScorer(Protocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from envs.sources.storyworld import StoryWorldSource
@@ -43,6 +44,18 @@ def shared_books() -> Path:
     if not SHARED_BOOKS.is_dir():
         pytest.skip("needs the shelf at ../shared/books")
     return SHARED_BOOKS
+
+
+@pytest.fixture(scope="session")
+def compose_train(repository: Path) -> Callable[..., DictConfig]:
+    """Composes the config of `nextchapter train` from overrides."""
+    from hydra import compose, initialize_config_dir
+
+    def composed(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+            return compose("train", ["run_dir=runs/of_a_test", *overrides])
+
+    return composed
 
 
 @pytest.fixture(scope="session")

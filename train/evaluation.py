@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import Sampling, TransformersAgent
-from envs.types import Agent, Env, Episode, PlanStatus
+from envs.types import Env, Episode, PlanStatus
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Likelihood, LikelihoodScorer
-from train.progress import ProgressDisplay
+from train.progress import Advance, ProgressDisplay, silent
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
 
@@ -63,15 +64,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The table, and what each part of a plan is worth to the generator."""
+    """The table, and what each part of a plan is worth to the generator.
+
+    `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
+    """
 
     rows: tuple[Row, ...]
     ablations: tuple[Row, ...]
+    num_cut: Mapping[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "rows": [row.as_json() for row in self.rows],
             "ablations": [row.as_json() for row in self.ablations],
+            "episodes_cut": dict(self.num_cut),
         }
 
     def row(self, name: str, decoding: str | None = None) -> Row:
@@ -108,75 +114,92 @@ class Evaluator:
         sft_scorer: LikelihoodScorer | None = None,
     ) -> Evaluation:
         """All rows: each agent under each decoding, the controls, the reference plans."""
-        decodings = self.config.decodings
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
-        total = len(agents) * len(decodings) + len(references) + len(ablated) + 3
-        rows: list[Row] = []
-        with progress.stage("evaluate", total) as advance:
-            for name, (model, tokenizer) in agents.items():
-                for decoding in decodings:
-                    how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
-                    agent = TransformersAgent(
-                        model, tokenizer, how, self.config.batch_size, self.seed
-                    )
-                    rows.append(self._play(name, decoding, agent))
-                    advance()
-            rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
-            advance()
-            rows.append(self.plans("shuffled_plan", self._shuffled_plans(rows)))
-            advance()
-            for name in references:
-                rows.append(self.plans(f"{name}_plan", [e.plans[name] for e in self.episodes]))
-                advance()
+        # An agent's answers are generated, then scored; everything else is only scored.
+        passes = 2 * len(agents) * len(self.config.decodings)
+        passes += 2 + len(references) + len(ablated) + (sft_scorer is not None)
+        with progress.stage("evaluate", passes * len(self.episodes)) as advance:
+            rows = [
+                self._play(name, decoding, model, sampling, advance)
+                for name, model in agents.items()
+                for decoding in self.config.decodings
+            ]
+            given = {"empty_plan": ["" for _ in self.episodes]}
+            own = self._own_plans(rows)
+            if own is not None and len(self.episodes) > 1:
+                given["shuffled_plan"] = shuffled_plans(self.episodes, own, self.seed)
+            given |= {f"{name}_plan": [e.plans[name] for e in self.episodes] for name in references}
+            rows += [self.plans(name, plans, advance) for name, plans in given.items()]
             if sft_scorer is not None:
-                rows.append(self._other_writer("sft_baseline", sft_scorer))
-            advance()
-            ablations = []
-            for name in ablated:
-                ablations.append(self.plans(name, [e.plans[name] for e in self.episodes]))
-                advance()
-        return Evaluation(tuple(rows), tuple(ablations))
+                rows.append(self._other_writer("sft_baseline", sft_scorer, advance))
+            ablations = [
+                self.plans(name, [e.plans[name] for e in self.episodes], advance)
+                for name in ablated
+            ]
+        return Evaluation(tuple(rows), tuple(ablations), self._num_cut())
 
-    def plans(self, name: str, plans: Sequence[str]) -> Row:
+    def _num_cut(self) -> dict[str, int]:
+        cuts = [self.reward.encoder.cut(episode) for episode in self.episodes]
+        return {part: sum(part in cut for cut in cuts) for part in ("context", "gold")}
+
+    def plans(self, name: str, plans: Sequence[str], advance: Advance = silent) -> Row:
         """A row of given plans, one per episode."""
         pairs = list(zip(self.episodes, plans, strict=True))
-        return self._row(name, None, pairs, self.reward.likelihoods(pairs))
+        return self._row(name, None, pairs, self._likelihoods(pairs, name, advance))
 
-    def _play(self, name: str, decoding: str, agent: Agent) -> Row:
+    def _play(
+        self,
+        name: str,
+        decoding: str,
+        model: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+        sampling: Sampling,
+        advance: Advance,
+    ) -> Row:
+        how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
+        note = f"{name}, {decoding}"
+        agent = TransformersAgent(
+            *model, how, self.config.batch_size, self.seed, partial(advance, note=note)
+        )
         rollouts = self.env.play(self.episodes, agent)
         pairs = [(r.episode, r.outcome.plan) for r in rollouts]
-        row = self._row(name, decoding, pairs, self.reward.likelihoods(pairs))
+        row = self._row(name, decoding, pairs, self._likelihoods(pairs, note, advance))
         counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}
         return replace(row, statuses=counts)
 
-    def _other_writer(self, name: str, scorer: LikelihoodScorer) -> Row:
+    def _other_writer(self, name: str, scorer: LikelihoodScorer, advance: Advance) -> Row:
         """Another model in the generator's place, without a plan, on the same gold tokens."""
         pairs = [(episode, "") for episode in self.episodes]
-        found = scorer.score([self.reward.encoder.request(e) for e in self.episodes])
+        found: list[Likelihood] = []
+        for some in self._batches(pairs):
+            found += scorer.score([self.reward.encoder.request(e) for e, _ in some])
+            advance(len(some), note=name)
         known = self.reward.likelihoods(pairs)
         return self._row(
             name, None, pairs, [(f, base) for f, (_, base) in zip(found, known, strict=True)]
         )
 
-    def _shuffled_plans(self, rows: Sequence[Row]) -> list[str]:
-        """A plan made for another book: the true one where it is known, else the last agent's."""
-        known = all("true" in e.plans for e in self.episodes)
-        own = (
-            [e.plans["true"] for e in self.episodes]
-            if known
-            else [a.plan for a in rows[-2].attempts]
-        )
-        rng = random.Random(self.seed)
-        plans = []
-        for episode in self.episodes:
-            others = [
-                plan
-                for other, plan in zip(self.episodes, own, strict=True)
-                if other.book_id != episode.book_id
-            ]
-            plans.append(rng.choice(others or own))
-        return plans
+    def _likelihoods(
+        self, pairs: Sequence[tuple[Episode, str]], note: str, advance: Advance
+    ) -> list[tuple[Likelihood, Likelihood]]:
+        found: list[tuple[Likelihood, Likelihood]] = []
+        for some in self._batches(pairs):
+            found += self.reward.likelihoods(some)
+            advance(len(some), note=note.replace("_", " "))
+        return found
+
+    def _batches(
+        self, pairs: Sequence[tuple[Episode, str]]
+    ) -> Iterator[Sequence[tuple[Episode, str]]]:
+        for start in range(0, len(pairs), self.config.batch_size):
+            yield pairs[start : start + self.config.batch_size]
+
+    def _own_plans(self, rows: Sequence[Row]) -> list[str] | None:
+        """Each episode's true plan where all are known, else what the last agent planned."""
+        if all("true" in e.plans for e in self.episodes):
+            return [e.plans["true"] for e in self.episodes]
+        agents = [row for row in rows if row.decoding is not None]
+        return [a.plan for a in agents[-1].attempts] if agents else None
 
     def _row(
         self,
@@ -195,6 +218,24 @@ class Evaluator:
             self.config.bootstrap_samples,
         )
         return Row(name, decoding, interval, attempts)
+
+
+def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:
+    """For each episode a plan made for another book; where there is one book, for another episode.
+
+    Raises:
+        ValueError: there is no other episode to take a plan from.
+    """
+    rng = random.Random(seed)
+    made_for = list(zip(episodes, plans, strict=True))
+    shuffled = []
+    for episode in episodes:
+        elsewhere = [plan for other, plan in made_for if other.book_id != episode.book_id]
+        in_book = [plan for other, plan in made_for if other.episode_id != episode.episode_id]
+        if not in_book:
+            raise ValueError("evaluation: one episode has no other's plan; evaluate two or more")
+        shuffled.append(rng.choice(elsewhere or in_book))
+    return shuffled
 
 
 def finite_or_none(value: float) -> float | None:

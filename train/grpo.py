@@ -29,6 +29,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from envs.solo import SoloPlanner
 from envs.tokens import end_id
 from envs.types import Episode, PlanStatus, Reply, Rollout
+from rewards.encode import CUTTABLE
 from rewards.types import Reward, Score
 
 
@@ -118,11 +119,18 @@ class EpisodeReward:
 
 
 def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
-    """Mean improvement in per cent and the share of each plan status."""
+    """Mean improvement in per cent, the share of each plan status, and what was cut how often.
+
+    Improvement and cuts are those of the rollouts that were scored, not judged by a rule.
+    """
     counts = Counter(r.status for r in rollouts)
     shares = {f"plan/{status}": counts[status] / len(rollouts) for status in PlanStatus}
     gained = [s.improvement for s in scores if s.improvement is not None]
-    return {"improvement": sum(gained) / len(gained), **shares} if gained else shares
+    if not gained:
+        return shares
+    cuts = Counter(part for score in scores for part in score.cut)
+    cut_shares = {f"cut/{part}": cuts[part] / len(gained) for part in CUTTABLE}
+    return {"improvement": sum(gained) / len(gained), **shares, **cut_shares}
 
 
 def train_grpo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import LoraConfig as PeftLoraConfig
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 import envs
@@ -28,7 +28,7 @@ from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
-from train.files import write_json
+from train.files import copy_folder, write_json
 from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.plots import plot_learning_curve
@@ -42,16 +42,25 @@ ROLLOUTS_PER_TABLE = 8
 
 @dataclass(frozen=True)
 class Run:
-    """A run's settings and what is built from them once; nothing is written before `train`."""
+    """A run's settings and what is built from them once; nothing is written before `train`.
+
+    `kept` are models that an earlier run trained, by stage; those are not trained again.
+    """
 
     config: RunConfig
     source: Source
     env: SoloPlanner
     shaping: Shaping
     progress: ProgressDisplay
+    kept: Mapping[str, ModelConfig] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, config: RunConfig, progress: ProgressDisplay) -> Run:
+    def prepare(
+        cls,
+        config: RunConfig,
+        progress: ProgressDisplay,
+        kept: Mapping[str, ModelConfig] | None = None,
+    ) -> Run:
         """Builds what a bad setting or book would break, so that it breaks before any work."""
         for key, model in (
             ("generator.model", config.generator.model),
@@ -59,10 +68,11 @@ class Run:
         ):
             if model is not None:
                 check_model(model, key)
-        source = build(config.data, "data")
-        for split in ("train", config.evaluation.split):
-            if not source.episodes(split):
-                raise ValueError(f"data: the split '{split}' has no episodes; give more books")
+        with progress.waiting("read the books"):
+            source = build(config.data, "data")
+            empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
+        if empty:
+            raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         grpo.steps_per_generation(config.trainer)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -72,6 +82,7 @@ class Run:
             build(config.env, "env", prompts=config.prompts),
             build(config.reward.shaping, "reward.shaping"),
             progress,
+            kept or {},
         )
 
     @cached_property
@@ -81,16 +92,20 @@ class Run:
 
     @cached_property
     def generator(self) -> ModelConfig:
-        return self.stages.generator()
+        return self.kept.get("generator") or self.stages.generator()
 
     @cached_property
     def warm_start(self) -> ModelConfig:
-        return self.stages.warm_start(self.generator)
+        return self.kept.get("warm_start") or self.stages.warm_start(self.generator)
+
+    @cached_property
+    def sft_baseline(self) -> ModelConfig | None:
+        return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = load_model(self.generator, "generator.model")
-        model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
+        _on_device(model)
         return LikelihoodImprovement(
             self.scorer(model),
             self.stages.encoder(tokenizer),
@@ -119,15 +134,15 @@ class Run:
     def _train_policy(self, folder: RunFolder, kept: Path) -> None:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
-        policy, tokenizer = load_model(self.warm_start, "policy.model")
         folder.checkpoints_dir.mkdir(exist_ok=True)
         last = get_last_checkpoint(str(folder.checkpoints_dir))
         resumed_step = int(last.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
         with (
-            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
             self.progress.stage("reinforcement", settings.max_steps) as advance,
+            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
         ):
+            policy, tokenizer = load_model(self.warm_start, "policy.model")
             recorder = Recorder(log, advance)
             policy = grpo.train_grpo(
                 policy,
@@ -143,25 +158,28 @@ class Run:
                 resume_from=Path(last) if last else None,
                 peft_config=_peft(config.policy.lora),
             )
-        save_model(policy, tokenizer, kept / "policy")
+            save_model(policy, tokenizer, kept / "policy")
         shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
         config = self.config.evaluation
-        evaluator = Evaluator(
-            self.source.episodes(config.split), self.env, self.reward, config, self.config.seed
-        )
-        device = PartialState().device
-        agents = {}
-        for name, model_config in (("untrained", self.warm_start), ("trained", policy)):
-            model, tokenizer = load_model(model_config, "policy.model")
-            agents[name] = (model.to(device), tokenizer)  # pyright: ignore[reportArgumentType]
-        baseline = self.stages.sft_baseline(self.generator)
-        sft = None
-        if baseline is not None:
-            model, _ = load_model(baseline, "sft_baseline")
-            sft = self.scorer(model.to(device))  # pyright: ignore[reportArgumentType]
+        made = {"untrained": self.warm_start, "trained": policy}
+        baseline = self.sft_baseline
+        with self.progress.stage("load models", len(made) + 2) as advance:
+            agents = {}
+            for name, model_config in made.items():
+                model, tokenizer = load_model(model_config, "policy.model")
+                agents[name] = (_on_device(model), tokenizer)
+                advance()
+            sft = None
+            if baseline is not None:
+                model, _ = load_model(baseline, "sft_baseline")
+                sft = self.scorer(_on_device(model))
+            advance()
+            episodes = self.source.episodes(config.split)
+            evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)
+            advance()
         return evaluator.table(agents, self.config.sampling, self.progress, sft)
 
 
@@ -212,28 +230,52 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
     trained = run.trained_policy(folder)
     if PartialState().is_main_process:
-        shutil.copytree(trained / "policy", folder.policy_dir, dirs_exist_ok=True)
+        copy_folder(trained / "policy", folder.policy_dir)
         if not folder.metrics_path.exists():
             shutil.copy(trained / "metrics.jsonl", folder.metrics_path)
+    keep_models(run, folder)
+    PartialState().wait_for_everyone()
     evaluation = run.evaluate(ModelConfig(path=str(folder.policy_dir)))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def keep_models(run: Run, folder: RunFolder) -> None:
+    """Copies what the stages trained, so that the run can be evaluated without its cache."""
+    config = run.config
+    made = {
+        "generator": run.generator if config.generator.is_trained else None,
+        "warm_start": run.warm_start if config.warm_start else None,
+        "sft_baseline": run.sft_baseline,
+    }
+    trained = {stage: str(model.path) for stage, model in made.items() if model is not None}
+    if not trained or not PartialState().is_main_process:
+        return
+    with run.progress.stage("keep models", len(trained)) as advance:
+        for stage, path in trained.items():
+            copy_folder(Path(path), folder.model_dir(stage))
+            advance()
 
 
 def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
     """`evaluation.json`, the learning curve and the examples."""
     if not PartialState().is_main_process:
         return
-    write_json(folder.evaluation_path, evaluation.as_json())
-    if folder.metrics_path.exists():
-        plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
-    write_examples(
-        evaluation,
-        run.config.prompts,
-        run.reward.encoder,
-        run.config.evaluation.num_examples,
-        folder.examples_path,
-    )
+    with run.progress.stage("write results"):
+        write_json(folder.evaluation_path, evaluation.as_json())
+        if folder.metrics_path.exists():
+            plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
+        write_examples(
+            evaluation,
+            run.config.prompts,
+            run.reward.encoder,
+            run.config.evaluation.num_examples,
+            folder.examples_path,
+        )
+
+
+def _on_device(model: PreTrainedModel) -> PreTrainedModel:
+    return model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
 
 
 def _peft(lora: LoraConfig | None) -> PeftLoraConfig | None:

@@ -1,10 +1,10 @@
-"""Progress of the stages of a run: bars on a terminal, one line at start and end elsewhere."""
+"""Progress of the stages of a run: bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import (
@@ -20,10 +20,15 @@ Advance = Callable[..., None]
 
 
 class ProgressDisplay:
-    """Shows stages, also one inside another, on one console (standard error by default)."""
+    """Shows stages, also one inside another, on one console (standard error by default).
 
-    def __init__(self, console: Console | None = None) -> None:
+    Where it is no terminal, a stage is a line at its start and end, and as long as it moves one
+    line in `seconds_between_lines`.
+    """
+
+    def __init__(self, console: Console | None = None, seconds_between_lines: float = 10.0) -> None:
         self._console = console or Console(stderr=True)
+        self._seconds_between_lines = seconds_between_lines
         self._bars: Progress | None = None
 
     @contextmanager
@@ -42,10 +47,29 @@ class ProgressDisplay:
                 with self._bar(title, total) as advance:
                     yield advance
             else:
-                yield _ignore
+                yield self._lines(title, total)
             outcome = "done"
         finally:
             self._say(f"{title}: {outcome} in {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def waiting(self, title: str) -> Iterator[None]:
+        """A bar for what takes a moment and may be refused: it leaves no line, whatever happens."""
+        with self._bar(title, None) if self._console.is_terminal else nullcontext():
+            yield
+
+    def _lines(self, title: str, total: int | None) -> Advance:
+        done, said_at = 0, time.perf_counter()
+
+        def advance(steps: int = 1, note: str | None = None) -> None:
+            nonlocal done, said_at
+            done += steps
+            if time.perf_counter() - said_at >= self._seconds_between_lines:
+                said_at = time.perf_counter()
+                of_total = "" if total is None else f" of {total}"
+                self._say(f"{title}: {done}{of_total}" + (f", {note}" if note else ""))
+
+        return advance
 
     @contextmanager
     def _bar(self, title: str, total: int | None) -> Iterator[Advance]:
@@ -87,13 +111,5 @@ class ProgressDisplay:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _ignore(steps: int = 1, note: str | None = None) -> None:
-    pass
-
-
-_display = ProgressDisplay()
-
-
-def stage(title: str, total: int | None = None):
-    """A stage on the display of this process; see `ProgressDisplay.stage`."""
-    return _display.stage(title, total)
+def silent(steps: int = 1, note: str | None = None) -> None:
+    """An `advance` that is shown nowhere."""

@@ -11,6 +11,7 @@ def quiet_libraries() -> None:
     """Warnings of the libraries about themselves go; their errors stay."""
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\b.*")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
     import datasets
     import transformers
 
@@ -18,4 +19,15 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     for name in ("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        show_only_errors(name)
+
+
+def show_only_errors(logger_name: str) -> None:
+    """Also of a library that is imported later and then sets the level of its logger itself."""
+    logger = logging.getLogger(logger_name)
+    logger.setLevel(logging.ERROR)
+    logger.addFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

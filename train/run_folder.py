@@ -39,6 +39,9 @@ _README = """\
 | `wandb/` | the same for Weights & Biases: `wandb sync {path}/wandb/offline-*` |
 | `learning_curve.png` | the learning curve as a picture |
 | `policy/` | the trained agent, for `from_pretrained` |
+| `generator/` | the frozen generator, where the run trained it |
+| `warm_start/` | the untrained agent, where the run taught it the form of a plan |
+| `sft_baseline/` | the generator fine-tuned on chapters, where the run has that baseline |
 | `checkpoints/` | states to go on from; each loads with `from_pretrained` |
 | `evaluation.json` | improvement in per cent on unseen books, with controls |
 | `examples.md` | context, plan and chapter side by side |
@@ -166,6 +169,10 @@ class RunFolder:
     @property
     def policy_dir(self) -> Path:
         return self.path / "policy"
+
+    def model_dir(self, stage: str) -> Path:
+        """Where the run keeps what an earlier stage trained and evaluation needs again."""
+        return self.path / stage
 
     @property
     def checkpoints_dir(self) -> Path:

@@ -79,6 +79,11 @@ class GeneratorConfig:
     max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer chapters are scored up to here."""
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run makes its generator, and does not take `model` as it is."""
+        return self.model.path is None or bool(self.reading or self.training)
+
 
 @dataclass(frozen=True)
 class LoraConfig:
@@ -124,7 +129,7 @@ class EvaluationConfig:
     max_episodes: Annotated[int, Field(gt=0)] | None = None
     """Evaluate on the first so many episodes; empty for all."""
     batch_size: Annotated[int, Field(gt=0)] = 150
-    """Conversations that an agent answers at once."""
+    """Conversations that an agent answers at once, and episodes that are scored at once."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 10_000
     """Resamples of the books for the 95 % interval."""
     num_examples: Annotated[int, Field(ge=0)] = 3

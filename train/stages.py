@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,18 @@ class Stages:
     def generator(self) -> ModelConfig:
         """The frozen generator: given by path, or trained here and kept."""
         config = self.config.generator
-        if config.model.path is not None and not (config.reading or config.training):
+        if not config.is_trained:
             return config.model
-        key = {
-            "generator": asdict(config),
-            "model": model_digest(config.model) if config.model.path else None,
-            "prompts": asdict(self.config.prompts),
-            "data": _content(self.source.writing_samples(), self._demonstrations()),
-            "phases": [_content(pairs) for pairs in self._phase_samples],
-            "seed": self.config.seed,
-            "code": source_fingerprint(supervised, scratch, samples, encode, prompts),
-        }
+        with self.progress.waiting("read what the generator learns from"):
+            key = {
+                "generator": asdict(config),
+                "model": model_digest(config.model) if config.model.path else None,
+                "prompts": asdict(self.config.prompts),
+                "data": _content(self.source.writing_samples(), self._demonstrations()),
+                "phases": [_content(pairs) for pairs in self._phase_samples],
+                "seed": self.config.seed,
+                "code": source_fingerprint(supervised, scratch, samples, encode, prompts),
+            }
         return self._kept("generator", key, self._train_generator)
 
     def warm_start(self, generator: ModelConfig) -> ModelConfig:
@@ -69,10 +70,12 @@ class Stages:
 
         def make(folder: Path) -> None:
             model, tokenizer = load_model(base, "policy.model")
-            self._fit(model, tokenizer, self._answers(tokenizer), settings, "warm start")
+            found = partial(self._answers, tokenizer)
+            self._fit(model, tokenizer, found, settings, "warm start")
             save_model(model, tokenizer, folder)
 
-        key = self._model_key(base, self._demonstrations()) | {"settings": asdict(settings)}
+        with self.progress.waiting("read what the agent learns from"):
+            key = self._model_key(base, self._demonstrations()) | {"settings": asdict(settings)}
         return self._kept("warm_start", key, make)
 
     def sft_baseline(self, generator: ModelConfig) -> ModelConfig | None:
@@ -85,7 +88,8 @@ class Stages:
 
         def make(folder: Path) -> None:
             model, tokenizer = load_model(generator, "generator.model")
-            found = samples.writing_samples(self.encoder(tokenizer), pairs)
+            encoder = self.encoder(tokenizer)
+            found = partial(samples.writing_samples, encoder, pairs)
             self._fit(model, tokenizer, found, settings, "SFT baseline")
             save_model(model, tokenizer, folder)
 
@@ -134,7 +138,8 @@ class Stages:
         check_tokenizer(model, tokenizer, "generator.model")
         contexts = [episode.context for episode, _ in pairs]
         for number, lesson in enumerate(config.reading, start=1):
-            found = samples.reading_samples(
+            found = partial(
+                samples.reading_samples,
                 tokenizer,
                 self.config.prompts,
                 contexts,
@@ -149,7 +154,7 @@ class Stages:
             encoder = self.encoder(tokenizer)
             if phase.max_context_tokens is not None:
                 encoder.max_context_tokens = phase.max_context_tokens
-            found = samples.writing_samples(encoder, shown, phase.plan_token_weight)
+            found = partial(samples.writing_samples, encoder, shown, phase.plan_token_weight)
             self._fit(model, tokenizer, found, phase, f"generator, writing {number}")
         save_model(model, tokenizer, folder)
 
@@ -157,7 +162,7 @@ class Stages:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        found: list[Sample],
+        find_samples: Callable[[], list[Sample]],
         settings: SupervisedSettings,
         title: str,
     ) -> None:
@@ -167,7 +172,7 @@ class Stages:
         ):
             supervised.fit(
                 model,
-                found,
+                find_samples(),
                 settings,
                 pad_id=pad_id(tokenizer),
                 seed=self.config.seed,

@@ -9,7 +9,9 @@ from train.evaluation import Evaluation, Row
 
 def evaluation_table(evaluation: Evaluation) -> Table:
     """One line per row: improvement in per cent with its 95 % interval."""
-    table = Table(title="Improvement on unseen books (%)", title_justify="left")
+    table = Table(
+        title="Improvement on unseen books (%)", title_justify="left", caption_justify="left"
+    )
     for column, justify in (
         ("plan", "left"),
         ("decoding", "left"),
@@ -25,6 +27,12 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         table.add_section()
         for row in evaluation.ablations:
             table.add_row(*_cells(row))
+    num_episodes = max((len(row.attempts) for row in evaluation.rows), default=0)
+    table.caption = "\n".join(
+        f"{num} of {num_episodes} episodes exceed generator.max_{part}_tokens and were cut."
+        for part, num in evaluation.num_cut.items()
+        if num
+    )
     return table
 
 

@@ -74,7 +74,7 @@ def test_an_answer_that_the_length_limit_cut_is_marked(
     prompt = tokenizer(chat_text(tokenizer, TALK[0]), return_tensors="pt")
     output = model.generate(**prompt, do_sample=False, max_new_tokens=8)
     said = output[0, prompt["input_ids"].shape[1] :].tolist()
-    assert len(set(said)) == 8
+    assert len(said) == 8 and said[5] not in said[:5]
     (cut,) = TransformersAgent(model, tokenizer, GREEDY).reply(TALK[:1])
     assert cut == Reply(str(tokenizer.decode(said)), truncated=True)
     # Make the model's sixth token the one that ends an answer.
@@ -122,3 +122,14 @@ def test_a_tokenizer_without_padding_fills_with_its_end_and_one_without_end_is_r
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="the tokenizer has no eos_token"):
         end_id(tokenizer)
+
+
+def test_every_batch_that_was_answered_is_told(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    answered: list[int] = []
+    agent = TransformersAgent(
+        make_model(), tokenizer, GREEDY, batch_size=2, on_answered=answered.append
+    )
+    agent.reply(TALK)
+    assert answered == [2, 1]

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from envs.prompts import PLAN_SLOT, Prompts, gold_text
 from envs.types import Chapter, Episode, Message
-from rewards.encode import GeneratorEncoder, split_at_plan
+from rewards.encode import CUTTABLE, GeneratorEncoder, split_at_plan
 from train.scratch import train_tokenizer
 
 MakeEpisode = Callable[..., Episode]
@@ -78,17 +78,32 @@ def test_limits_cut_the_old_end_of_a_context_and_the_late_end_of_a_plan_and_a_ch
     assert request.gold_ids == whole.gold_ids[:3]
 
 
-def test_what_was_cut_is_counted_once_per_episode_and_once_per_plan(
-    tokenizer: PreTrainedTokenizerBase, make_episode: MakeEpisode
+@pytest.mark.parametrize("part", CUTTABLE)
+def test_what_does_not_fit_is_named(
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: GeneratorEncoder,
+    make_episode: MakeEpisode,
+    part: str,
 ) -> None:
-    limited = GeneratorEncoder(tokenizer, Prompts(), 5, 4, 3)
-    for episode in (make_episode("book/1"), make_episode("book/2")):
-        for plan in PLANS:
-            limited.request(episode, plan)
-    assert limited.num_cut == {"context": 2, "plan": 4, "gold": 2}
-    unlimited = GeneratorEncoder(tokenizer, Prompts(), 1000, 1000, 1000)
-    unlimited.request(make_episode(), PLANS[-1])
-    assert unlimited.num_cut == {"context": 0, "plan": 0, "gold": 0}
+    episode, plan = make_episode(), "Ann pays."
+    request = encoder.request(episode, plan)
+    frame = encoder.tokenizer("<|user|>Write the next chapter.\n\n")["input_ids"]
+    lengths = {
+        "context": len(request.prefix_ids) - len(frame),
+        "plan": len(encoder.tokenizer("\n\n## Plan\nAnn pays.")["input_ids"]),
+        "gold": len(request.gold_ids),
+    }
+    fitting = {f"max_{name}_tokens": length for name, length in lengths.items()}
+    assert GeneratorEncoder(tokenizer, Prompts(), **fitting).cut(episode, plan) == set()
+    short = fitting | {f"max_{part}_tokens": lengths[part] - 1}
+    assert GeneratorEncoder(tokenizer, Prompts(), **short).cut(episode, plan) == {part}
+
+
+def test_without_limits_and_without_a_plan_nothing_is_cut(
+    tokenizer: PreTrainedTokenizerBase, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    assert encoder.cut(make_episode(), PLANS[-1]) == set()
+    assert GeneratorEncoder(tokenizer, Prompts(), max_plan_tokens=1).cut(make_episode()) == set()
 
 
 def test_another_episode_under_the_same_id_is_encoded_anew(

@@ -21,7 +21,7 @@ from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.shaping import Raw
 from rewards.types import Likelihood, ScoreRequest
-from train.evaluation import Evaluator
+from train.evaluation import Evaluator, shuffled_plans
 from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
 from train.tables import evaluation_table
@@ -103,6 +103,22 @@ def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
     assert attempt.improvement == pytest.approx(100 * (1 - math.exp(-0.01 * num_tokens)))
 
 
+def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], fake_scorer: Any
+) -> None:
+    text = io.StringIO()
+    display = ProgressDisplay(Console(file=text, width=120), seconds_between_lines=0.0)
+    evaluator(batch_size=4).table(agents, SAMPLING, display, fake_scorer)
+    shown = text.getvalue().splitlines()
+    # Six episodes: four agents answer and are scored; five rows of plans and a writer are scored.
+    total = 6 * (2 * 4 + 5 + 1)
+    assert shown[1:5] == [
+        f"evaluate: {done} of {total}, untrained, greedy" for done in (4, 6, 10, 12)
+    ]
+    assert shown[-2] == f"evaluate: {total} of {total}, true but place"
+    assert len(shown) == 2 + total // 3
+
+
 def test_the_empty_plan_is_exactly_zero(
     evaluator: Callable[..., Evaluator], agents: dict[str, Any]
 ) -> None:
@@ -116,6 +132,42 @@ def test_a_shuffled_plan_was_made_for_another_book(
     for attempt in evaluator().table(agents, SAMPLING, QUIET).row("shuffled_plan").attempts:
         assert attempt.plan.endswith("Ann pays all that she owes.")
         assert attempt.episode.book_id not in attempt.plan
+
+
+def test_in_a_single_book_a_shuffled_plan_was_made_for_another_chapter(
+    make_episode: Callable[..., Episode],
+) -> None:
+    episodes = [make_episode(f"book/{index}") for index in range(3)]
+    for seed in range(20):
+        for own, other in enumerate(shuffled_plans(episodes, ["0", "1", "2"], seed)):
+            assert other in {"0", "1", "2"} - {str(own)}
+
+
+def test_a_book_of_many_chapters_never_lends_a_plan_to_itself(
+    make_episode: Callable[..., Episode],
+) -> None:
+    episodes = [*(make_episode(f"long/{index}") for index in range(9)), make_episode("short/1")]
+    plans = [*("long" for _ in range(9)), "short"]
+    for seed in range(20):
+        assert shuffled_plans(episodes, plans, seed) == [*("short" for _ in range(9)), "long"]
+
+
+def test_a_single_episode_has_no_shuffled_plan(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any], episodes: list[Episode]
+) -> None:
+    evaluation = evaluator(episodes[:1]).table(agents, SAMPLING, QUIET)
+    names = [row.name for row in evaluation.rows]
+    assert names[-3:] == ["empty_plan", "inferable_plan", "true_plan"]
+    with pytest.raises(ValueError, match="one episode has no other's plan"):
+        shuffled_plans(episodes[:1], ["Ann pays."], seed=0)
+
+
+def test_without_agents_and_reference_plans_there_is_nothing_to_shuffle(
+    evaluator: Callable[..., Evaluator], episodes: list[Episode]
+) -> None:
+    bare = [replace(episode, plans={}) for episode in episodes]
+    evaluation = evaluator(bare).table({}, SAMPLING, QUIET)
+    assert [row.name for row in evaluation.rows] == ["empty_plan"]
 
 
 def test_without_reference_plans_the_agents_plans_are_shuffled(
@@ -162,6 +214,20 @@ def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
     # The fake generator costs 2 nats less 0.01 for what closes the prompt; the other writer 1.
     cost = 2 - 0.01 * len(plain[0].guidance_ids)
     assert row.improvement.mean == pytest.approx(100 * (1 - math.exp(1 - cost)))
+
+
+def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+) -> None:
+    limited = evaluator()
+    limited.reward.encoder.max_gold_tokens = 3
+    evaluation = limited.table(agents, SAMPLING, QUIET)
+    assert evaluation.as_json()["episodes_cut"] == {"context": 0, "gold": 6}
+    console = Console(file=io.StringIO(), width=120)
+    console.print(evaluation_table(evaluation))
+    printed = console.file.getvalue()
+    assert "6 of 6 episodes exceed generator.max_gold_tokens and were cut." in printed
+    assert "max_context_tokens" not in printed
 
 
 def test_one_book_has_no_interval(

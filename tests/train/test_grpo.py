@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.plans import PlanParser
+from envs.prompts import Prompts
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Episode, PlanStatus, Rollout
@@ -129,8 +130,13 @@ def answer(text: str) -> list[dict[str, str]]:
 
 
 def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
-    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: Callable[..., Episode]
+    fake_scorer: Any, tokenizer: PreTrainedTokenizerBase, make_episode: Callable[..., Episode]
 ) -> None:
+    # Room for the second plan of the two, not for the first; and for no whole chapter.
+    section = "\n\n## Plan\n"
+    fitting = len(tokenizer(f"{section}Ann pa")["input_ids"])
+    assert len(tokenizer(f"{section}Cid runs.")["input_ids"]) > fitting
+    encoder = GeneratorEncoder(tokenizer, Prompts(), max_plan_tokens=fitting, max_gold_tokens=2)
     seen: list[Rollout] = []
     metrics: dict[str, float] = {}
 
@@ -169,6 +175,10 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
         "plan/complete": 0.25,
         "plan/truncated": 0.25,
         "plan/no_plan": 0.5,
+        # Of the two that were scored.
+        "cut/context": 0.0,
+        "cut/plan": 0.5,
+        "cut/gold": 1.0,
     }
 
 

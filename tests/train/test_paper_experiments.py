@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from omegaconf import DictConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train import pipeline
 from train.config.validate import parse
+from train.models import save_model
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import RunConfig
@@ -21,12 +22,7 @@ from train.schema import RunConfig
 # TRL reads names that transformers has renamed; nothing here can mend it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+STAGES = ("generator", "warm_start", "sft_baseline")
 
 
 def row(story: str, index: int) -> dict[str, Any]:
@@ -55,50 +51,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_qwen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+def tiny_qwen(
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(
-        (data / "train.jsonl").read_text(encoding="utf-8").splitlines(),
-        trainers.BpeTrainer(
-            vocab_size=400,
-            special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        pad_token="<|endoftext|>",
-        eos_token="<|im_end|>",
-        chat_template=CHAT_TEMPLATE,
-    )
-    tokenizer.save_pretrained(folder)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Qwen2ForCausalLM(config).save_pretrained(folder)
+    # With a Qwen2 model transformers loads a tokenizer that has this token in any case.
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
+    model = make_model("qwen2", max_position_embeddings=4096)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    save_model(model, tokenizer, folder)
     return folder
-
-
-def settings(repository: Path, experiment: str, *overrides: str) -> RunConfig:
-    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        config = compose(
-            "train", [f"experiment={experiment}", "run_dir=runs/of_a_test", *overrides]
-        )
-    return parse(RunConfig, config)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +71,9 @@ def settings(repository: Path, experiment: str, *overrides: str) -> RunConfig:
     [("paper_3b", "Qwen/Qwen2.5-3B-Instruct", 16), ("paper_7b", "Qwen/Qwen2.5-7B-Instruct-1M", 8)],
 )
 def test_an_experiment_holds_the_published_numbers(
-    repository: Path, experiment: str, model: str, num_generations: int
+    compose_train: Callable[..., DictConfig], experiment: str, model: str, num_generations: int
 ) -> None:
-    config = settings(repository, experiment)
+    config = parse(RunConfig, compose_train(f"experiment={experiment}"))
     trainer, sampling = config.trainer, config.sampling
     assert config.generator.model.path == model
     assert config.policy.model is not None and config.policy.model.path == model
@@ -120,6 +85,7 @@ def test_an_experiment_holds_the_published_numbers(
     assert (trainer.adam_beta1, trainer.adam_beta2) == (0.9, 0.95)
     assert config.generator.max_context_tokens == 12_000
     assert trainer.max_completion_length == 2_048
+    assert config.reward.shaping["_target_"] == "rewards.shaping.Tiers"
     assert config.reward.shaping["thresholds"] == [0.05, 1.0, 2.0]
     assert config.sft_baseline is not None and config.sft_baseline.learning_rate == 2e-5
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.7, 0.8, 20)
@@ -131,11 +97,14 @@ def test_an_experiment_holds_the_published_numbers(
 
 @pytest.mark.parametrize("experiment", ["paper_3b", "paper_7b"])
 def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
-    repository: Path, tmp_path: Path, data: Path, tiny_qwen: Path, experiment: str
+    compose_train: Callable[..., DictConfig],
+    tmp_path: Path,
+    data: Path,
+    tiny_qwen: Path,
+    experiment: str,
 ) -> None:
-    config = settings(
-        repository,
-        experiment,
+    composed = compose_train(
+        f"experiment={experiment}",
         *(f"data.{split}=[{data}/{split}.jsonl]" for split in ("train", "validation", "test")),
         f"generator.model.path={tiny_qwen}",
         "trainer.max_steps=2",
@@ -150,8 +119,8 @@ def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
         f"cache_dir={tmp_path}/cache",
     )
     weights = (tiny_qwen / "model.safetensors").read_bytes()
-    run = pipeline.Run.prepare(config, ProgressDisplay())
-    with RunFolder.create(tmp_path / "run", {"experiment_name": experiment}) as folder:
+    run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
+    with RunFolder.create(tmp_path / "run", composed) as folder:
         evaluation = pipeline.train(run, folder)
 
     metrics = [json.loads(line) for line in folder.metrics_path.read_text().splitlines()]
@@ -164,3 +133,6 @@ def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
     names = {(r.name, r.decoding) for r in evaluation.rows}
     assert names >= {("untrained", "greedy"), ("trained", "sampled"), ("sft_baseline", None)}
     assert (tiny_qwen / "model.safetensors").read_bytes() == weights
+    # Of its models the run keeps what it trained itself.
+    kept = [stage for stage in STAGES if folder.model_dir(stage).exists()]
+    assert kept == ["sft_baseline"]

@@ -22,6 +22,29 @@ def test_without_a_terminal_a_stage_is_a_line_at_start_and_end() -> None:
     )
 
 
+def test_without_a_terminal_a_stage_that_takes_long_says_how_far_it_is() -> None:
+    text = io.StringIO()
+    display = ProgressDisplay(Console(file=text), seconds_between_lines=0.0)
+    with display.stage("evaluate", 5) as advance:
+        advance(2, note="trained, greedy")
+        advance(3)
+    with display.stage("load models") as advance:
+        advance()
+    lines = text.getvalue().splitlines()
+    assert lines[1:3] == ["evaluate: 2 of 5, trained, greedy", "evaluate: 5 of 5"]
+    assert lines[5] == "load models: 1"
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_waiting_leaves_no_line(on_terminal: bool) -> None:
+    text = io.StringIO()
+    display = ProgressDisplay(Console(file=text, force_terminal=on_terminal, width=100))
+    with pytest.raises(ValueError), display.waiting("read books"):
+        raise ValueError
+    assert ("read books" in text.getvalue()) is on_terminal
+    assert not any(word in text.getvalue() for word in ("done", "failed"))
+
+
 def test_a_stage_that_fails_says_so() -> None:
     text = io.StringIO()
     with pytest.raises(ValueError), ProgressDisplay(Console(file=text)).stage("score"):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from rich.console import Console
 
 from train import pipeline
+from train.commands.evaluate import kept_models
 from train.config.validate import parse
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import RunConfig
+from train.schema import ModelConfig, RunConfig
 
 # TRL reads names that transformers has renamed; nothing here can mend it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*deprecated:FutureWarning")
@@ -38,34 +43,31 @@ def shelf(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_real_books_experiment_goes_from_books_to_a_table(shelf: Path, tmp_path: Path) -> None:
-    configs = Path(pipeline.__file__).resolve().parent.parent / "configs"
-    with initialize_config_dir(str(configs), version_base="1.3"):
-        composed = compose(
-            "train",
-            [
-                "experiment=real_books",
-                f"data.paths=[{shelf}]",
-                "data.min_word_stretches=0",
-                "data.max_word_share=0.5",
-                "data.num_demonstrations=20",
-                "generator.model.vocab_size=400",
-                "generator.training.0.max_steps=1",
-                "generator.training.1.max_steps=1",
-                "warm_start.max_steps=1",
-                "sft_baseline.max_steps=1",
-                "trainer.max_steps=1",
-                "trainer.episodes_per_step=2",
-                "trainer.per_device_batch_size=16",
-                "trainer.max_completion_length=8",
-                "sampling.max_new_tokens=8",
-                "evaluation.bootstrap_samples=100",
-                "logging.wandb=disabled",
-                "logging.tensorboard=false",
-                f"run_dir={tmp_path}/run",
-                f"cache_dir={tmp_path}/cache",
-            ],
-        )
+def test_the_real_books_experiment_goes_from_books_to_a_table(
+    compose_train: Callable[..., DictConfig], shelf: Path, tmp_path: Path
+) -> None:
+    composed = compose_train(
+        "experiment=real_books",
+        f"data.paths=[{shelf}]",
+        "data.min_word_stretches=0",
+        "data.max_word_share=0.5",
+        "data.num_demonstrations=20",
+        "generator.model.vocab_size=400",
+        "generator.training.0.max_steps=1",
+        "generator.training.1.max_steps=1",
+        "warm_start.max_steps=1",
+        "sft_baseline.max_steps=1",
+        "trainer.max_steps=1",
+        "trainer.episodes_per_step=2",
+        "trainer.per_device_batch_size=16",
+        "trainer.max_completion_length=8",
+        "sampling.max_new_tokens=8",
+        "evaluation.bootstrap_samples=100",
+        "logging.wandb=disabled",
+        "logging.tensorboard=false",
+        f"run_dir={tmp_path}/run",
+        f"cache_dir={tmp_path}/cache",
+    )
     run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
     with RunFolder.create(tmp_path / "run", composed) as folder:
         evaluation = pipeline.train(run, folder)
@@ -79,3 +81,14 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(shelf: Path, tmp_p
     # Of seven books one is kept for the test; each of its chapters but the first is foretold.
     assert {a.episode.episode_id.rsplit("/")[1] for a in evaluation.rows[0].attempts} == set("123")
     assert len({a.episode.book_id for row in evaluation.rows for a in row.attempts}) == 1
+
+    # What the run trained it keeps, and is judged by again when nothing else is left of it.
+    shutil.rmtree(tmp_path / "cache")
+    shown = io.StringIO()
+    saved = parse(RunConfig, folder.load_config())
+    again = pipeline.Run.prepare(
+        saved, ProgressDisplay(Console(file=shown)), kept_models(folder, saved)
+    )
+    assert again.evaluate(ModelConfig(path=str(folder.policy_dir))) == evaluation
+    assert not any(title in shown.getvalue() for title in ("generator", "warm start", "SFT"))
+    assert not (tmp_path / "cache").exists()

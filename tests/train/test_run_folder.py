@@ -32,6 +32,8 @@ def test_the_readme_names_every_path_of_the_folder(tmp_path: Path) -> None:
     for name, attribute in vars(RunFolder).items():
         if isinstance(attribute, property):
             assert f"`{getattr(folder, name).name}" in readme, name
+    for stage in ("generator", "warm_start", "sft_baseline"):
+        assert f"`{folder.model_dir(stage).name}/`" in readme
     assert f"resume={folder.path}" in readme
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs.sources.storyworld import StoryWorldSource
@@ -40,6 +42,7 @@ class Titles(ProgressDisplay):
     """Keeps the titles of the stages that did some work."""
 
     def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
         self.done: list[str] = []
 
     @contextmanager

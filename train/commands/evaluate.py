@@ -29,13 +29,38 @@ def run(config: DictConfig) -> None:
 
     quiet_libraries()
 
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay())
+    kept = kept_models(trained, settings)
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
     with RunFolder.create(settings.run_dir, config) as folder:
         evaluation = prepared.evaluate(ModelConfig(path=str(policy)))
         pipeline.write_results(prepared, evaluation, folder)
     console = Console()
     console.print(evaluation_table(evaluation))
     console.print(f"Results are in {folder.path}")
+
+
+def kept_models(trained: RunFolder, settings: RunConfig) -> dict[str, ModelConfig]:
+    """What the run keeps of its earlier stages, by stage.
+
+    A stage whose training settings are no longer the run's is left out: it asks for another model.
+    """
+    asked, saved = _training(settings), _training(parse(RunConfig, trained.load_config()))
+    return {
+        stage: ModelConfig(path=str(trained.model_dir(stage)))
+        for stage in asked
+        if asked[stage] == saved[stage] and trained.model_dir(stage).is_dir()
+    }
+
+
+def _training(settings: RunConfig) -> dict[str, object]:
+    """The settings that say how the model of each stage is made."""
+    generator = settings.generator
+    made = (generator.model, generator.reading, generator.training)
+    return {
+        "generator": made,
+        "warm_start": (settings.policy.model, settings.warm_start),
+        "sft_baseline": (made, settings.sft_baseline),
+    }
 
 
 def find_checkpoint(trained: RunFolder, checkpoint: str | None) -> Path:
