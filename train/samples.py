@@ -92,7 +92,9 @@ def _some_sentences(
 ) -> tuple[StoryContext, list[str]]:
     """The context with `num_shown` of its sentences, in their order, and those sentences."""
     read = [s for s in context.sections if s.heading in headings or not headings]
-    found = [(section, sentence) for section in read for sentence in _SENTENCE.findall(section.text)]
+    found = [
+        (section, sentence) for section in read for sentence in _SENTENCE.findall(section.text)
+    ]
     places = sorted(rng.sample(range(len(found)), min(len(found), num_shown or len(found))))
     kept = [found[place] for place in places]
     sections = tuple(
