@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
+from envs.sources.storyworld import StoryWorldSource
 from train.config.build import build
 from train.config.validate import parse
 from train.schema import RunConfig
@@ -49,3 +51,27 @@ def test_the_default_is_the_embedded_world(compose_train: Callable[..., DictConf
     config = parse(RunConfig, compose_train())
     assert config.data["_target_"] == "envs.sources.storyworld.StoryWorldSource"
     assert config.generator.model.path == "assets/storyworld"
+
+
+@pytest.mark.parametrize(
+    "nothing_said",
+    [
+        "The.",
+        "The debt of Ann over the ring ends at the debt with Bob. Ann will lie.",
+        "The debt of Ann over the ring ends at the mill. Ann will lie.",
+        "The debt of Ann over the ring ends at the mill with Bob. Ann will.",
+        "The debt of Ann over the ring ends at the mill with Bob. Ann will sing.",
+        "The debt of Ann over the ring ends at the mill with Bob. Ann will lie. The ring will lie.",
+    ],
+)
+def test_a_plan_of_the_embedded_world_has_to_name_its_parts(
+    compose_train: Callable[..., DictConfig], world: StoryWorldSource, nothing_said: str
+) -> None:
+    config = parse(RunConfig, compose_train())
+    pattern = config.prompts.plan_pattern
+    assert pattern is not None
+    marker = config.prompts.plan_marker
+    answers = [answer.partition(f"{marker} ")[2] for _, answer in world.demonstrations(marker)]
+    references = [plan for e in world.episodes("test") for plan in e.plans.values()]
+    assert all(re.search(pattern, plan) for plan in answers + references)
+    assert not re.search(pattern, nothing_said)
