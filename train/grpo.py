@@ -35,7 +35,7 @@ from rewards.types import Reward, Score
 
 @dataclass(frozen=True)
 class GrpoSettings:
-    """Group-relative policy optimisation; defaults are those of the embedded world."""
+    """Group-relative policy optimisation; `configs/trainer/` has whole settings."""
 
     max_steps: Annotated[int, Field(gt=0)] = 100
     """Optimizer steps."""
