@@ -242,7 +242,8 @@ def uninformed_answer(turn: Turn, marker: str, rng: random.Random) -> str:
     It quotes three notes of the context, each drawn at random: an open thread, where anything was
     left, who anyone is. Then it claims that the trait it quoted shows in some way, drawn at random,
     and its plan says what it quoted and claimed: the form of a reasoned plan, without the reasons
-    for what to quote and what to claim.
+    for what to quote and what to claim. Since nobody comes along with themselves, the owner is
+    described a little more often (0.37) than one time in four.
     """
     thread = rng.choice(turn.threads)
     # Nobody comes along with themselves.

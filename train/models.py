@@ -100,7 +100,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def model_digest(model: ModelConfig) -> str:
-    """What identifies a model's weights: their content where it is small, else where it is from."""
+    """What identifies a model as loaded: its weights' content if small, else where it is from."""
     folder = Path(resolve_path(model.path or ""))
     files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
     if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
@@ -109,4 +109,10 @@ def model_digest(model: ModelConfig) -> str:
     content = hashlib.sha256()
     for file in files:
         content.update(file.name.encode() + file.read_bytes())
-    return content.hexdigest()
+    return digest(
+        {
+            "content": content.hexdigest(),
+            "dtype": model.dtype,
+            "attn_implementation": model.attn_implementation,
+        }
+    )

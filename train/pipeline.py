@@ -94,6 +94,11 @@ class Run:
     def generator(self) -> ModelConfig:
         return self.kept.get("generator") or self.stages.generator()
 
+    @property
+    def base_policy(self) -> ModelConfig:
+        """What the agent was before the warm start."""
+        return self.config.policy.model or self.generator
+
     @cached_property
     def warm_start(self) -> ModelConfig:
         return self.kept.get("warm_start") or self.stages.warm_start(self.generator)
@@ -235,7 +240,7 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
             shutil.copy(trained / "metrics.jsonl", folder.metrics_path)
     keep_models(run, folder)
     PartialState().wait_for_everyone()
-    evaluation = run.evaluate(ModelConfig(path=str(folder.policy_dir)))
+    evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
 

@@ -76,7 +76,11 @@ def reading_samples(
 ) -> list[Sample]:
     """The policy's prompt with `num_shown` sentences of each context, to be repeated shuffled.
 
-    Where there are `headings`, only sentences of sections of that name are cut and repeated.
+    Where there are `headings`, only sentences of sections of that name are shown and repeated; a
+    context that is not cut keeps its other sections.
+
+    Raises:
+        ValueError: no context has a section with one of `headings`.
     """
     rng = random.Random(seed)
     pairs = []
@@ -92,16 +96,24 @@ def _some_sentences(
 ) -> tuple[StoryContext, list[str]]:
     """The context with `num_shown` of its sentences, in their order, and those sentences."""
     read = [s for s in context.sections if s.heading in headings or not headings]
+    if not read:
+        known = ", ".join(s.heading for s in context.sections)
+        raise ValueError(
+            f"generator.reading.headings: {list(headings)} are in no context; {known} are"
+        )
     found = [
         (section, sentence) for section in read for sentence in _SENTENCE.findall(section.text)
     ]
     places = sorted(rng.sample(range(len(found)), min(len(found), num_shown or len(found))))
     kept = [found[place] for place in places]
+    sentences = [sentence for _, sentence in kept]
+    if num_shown is None:
+        return context, sentences
     sections = tuple(
         replace(section, text=" ".join(sentence for owner, sentence in kept if owner is section))
-        for section in (read if num_shown else [])
+        for section in read
     )
-    return StoryContext(sections or context.sections), [sentence for _, sentence in kept]
+    return StoryContext(sections), sentences
 
 
 def corpus(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -34,6 +35,15 @@ class ModelConfig:
     """Of a random start: size of the byte-level BPE tokenizer that is trained on the corpus."""
     attn_implementation: str | None = None
     """transformers' name of the attention kernel; empty for its own choice."""
+
+    def at(self, folder: Path) -> ModelConfig:
+        """The same settings for weights that lie in `folder`."""
+        return replace(self, path=str(folder), revision=None)
+
+    @property
+    def to_train(self) -> ModelConfig:
+        """The same model in fp32: small steps would be lost in bfloat16 weights."""
+        return replace(self, dtype="float32")
 
 
 @dataclass(frozen=True)

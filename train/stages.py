@@ -5,6 +5,7 @@ Every stage is a function of typed settings and of the folders that earlier stag
 
 from __future__ import annotations
 
+import importlib.metadata
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,12 +16,12 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from envs import prompts
+from envs import prompts, tokens
 from envs.tokens import pad_id
 from envs.types import Episode, Source
 from rewards import encode
 from rewards.encode import GeneratorEncoder
-from train import samples, scratch, supervised
+from train import models, samples, scratch, supervised
 from train.cache import Cache, digest, source_fingerprint
 from train.config.build import build
 from train.models import check_tokenizer, load_model, model_digest, save_model
@@ -57,9 +58,9 @@ class Stages:
                 "data": _content(self.source.writing_samples(), self._demonstrations()),
                 "phases": [_content(pairs) for pairs in self._phase_samples],
                 "seed": self.config.seed,
-                "code": source_fingerprint(supervised, scratch, samples, encode, prompts),
+                **_code(),
             }
-        return self._kept("generator", key, self._train_generator)
+        return config.model.at(keep(self.cache, "generator", key, self._train_generator))
 
     def warm_start(self, generator: ModelConfig) -> ModelConfig:
         """The agent before reinforcement: the base model, taught the form of a plan."""
@@ -69,14 +70,14 @@ class Stages:
             return base
 
         def make(folder: Path) -> None:
-            model, tokenizer = load_model(base, "policy.model")
+            model, tokenizer = load_model(base.to_train, "policy.model")
             found = partial(self._answers, tokenizer)
             self._fit(model, tokenizer, found, settings, "warm start")
             save_model(model, tokenizer, folder)
 
         with self.progress.waiting("read what the agent learns from"):
             key = self._model_key(base, self._demonstrations()) | {"settings": asdict(settings)}
-        return self._kept("warm_start", key, make)
+        return base.at(keep(self.cache, "warm_start", key, make))
 
     def sft_baseline(self, generator: ModelConfig) -> ModelConfig | None:
         """The published baseline: the generator fine-tuned to write the gold chapter directly."""
@@ -87,14 +88,14 @@ class Stages:
         pairs = [(episode, "") for episode in self.source.episodes("train")]
 
         def make(folder: Path) -> None:
-            model, tokenizer = load_model(generator, "generator.model")
+            model, tokenizer = load_model(generator.to_train, "generator.model")
             encoder = self.encoder(tokenizer)
             found = partial(samples.writing_samples, encoder, pairs)
             self._fit(model, tokenizer, found, settings, "SFT baseline")
             save_model(model, tokenizer, folder)
 
         key = self._model_key(generator, pairs) | {"settings": asdict(settings)}
-        return self._kept("sft_baseline", key, make)
+        return generator.at(keep(self.cache, "sft_baseline", key, make))
 
     def encoder(self, tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
         limits = self.config.generator
@@ -127,7 +128,7 @@ class Stages:
         config = self.config.generator
         pairs = self.source.writing_samples()
         if config.model.path is not None:
-            model, tokenizer = load_model(config.model, "generator.model")
+            model, tokenizer = load_model(config.model.to_train, "generator.model")
         else:
             answers = [answer for _, answer in self._demonstrations()]
             texts = samples.corpus(
@@ -194,13 +195,18 @@ class Stages:
             },
             "data": _content(learns_from),
             "seed": self.config.seed,
-            "code": source_fingerprint(supervised, samples, encode, prompts),
+            **_code(),
         }
 
-    def _kept(
-        self, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]
-    ) -> ModelConfig:
-        return ModelConfig(path=str(keep(self.cache, stage, key, make)))
+
+def _code() -> dict[str, Any]:
+    """What else a trained stage depends on: the code that trains it, and its libraries."""
+    modules = (__name__, supervised, scratch, samples, models, encode, prompts, tokens)
+    libraries = ("torch", "transformers", "tokenizers")
+    return {
+        "code": source_fingerprint(*modules),
+        "libraries": {name: importlib.metadata.version(name) for name in libraries},
+    }
 
 
 def _content(*taught: Texts) -> str:

@@ -44,7 +44,9 @@ class SupervisedSettings:
     gradient_accumulation_steps: Annotated[int, Field(gt=0)] = 1
     """Micro-batches per optimizer step; each holds `batch_size` samples."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    """Peak learning rate; it warms up, then falls along a cosine to a tenth."""
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up the learning rate falls along a cosine to a tenth, or stays."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.06
     """Share of the steps in which the learning rate rises."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -56,6 +58,9 @@ class SupervisedSettings:
     bf16: bool = False
     """Mixed precision; needs a device with bfloat16."""
     gradient_checkpointing: bool = False
+
+
+_SCHEDULERS = {"cosine": "cosine_with_min_lr", "constant": "constant_with_warmup"}
 
 
 class Batcher:
@@ -131,14 +136,14 @@ class Muon(torch.optim.Optimizer):
             torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=betas),
         )
         super().__init__([group for part in self.parts for group in part.param_groups], {})
-        # A learning rate scheduler changes the groups here; they are those of the parts.
-        for part, group in zip(self.parts, self.param_groups, strict=True):
-            part.param_groups = [group]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         assert closure is None
-        for part in self.parts:
+        # The groups and the state are this optimizer's, which schedulers change and checkpoints
+        # replace; the parts only know what to do with them.
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state
             part.step()
 
 
@@ -159,8 +164,8 @@ def fit(
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        lr_scheduler_type=_SCHEDULERS[settings.schedule],
+        lr_scheduler_kwargs={"min_lr_rate": 0.1} if settings.schedule == "cosine" else {},
         warmup_steps=settings.warmup_ratio,
         weight_decay=settings.weight_decay,
         adam_beta2=settings.adam_beta2,

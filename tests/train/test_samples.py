@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from envs.prompts import Prompts
 from envs.types import Episode, Message, Section, StoryContext
 from rewards.encode import GeneratorEncoder
@@ -76,6 +78,22 @@ def test_reading_repeats_in_any_order_what_is_left_of_the_context(
         assert "forgives" not in prompt + answer
         orders.add(answer.index(repeated[0]) < answer.index(repeated[1]))
     assert orders == {True, False}
+
+
+@pytest.mark.parametrize("num_shown", [None, 1])
+def test_reading_repeats_from_some_sections_alone(
+    encoder: GeneratorEncoder, num_shown: int | None
+) -> None:
+    context = StoryContext(
+        (Section("So far", "Ann owes Bob. Bob waits."), Section("Pages before", "It rained."))
+    )
+    tokenizer, prompts = encoder.tokenizer, Prompts()
+    (sample,) = reading_samples(tokenizer, prompts, [context], ["So far"], num_shown, 1, seed=0)
+    assert "It rained." not in tokenizer.decode(sample.target_ids)
+    # What is not cut stays whole.
+    assert ("It rained." in tokenizer.decode(sample.prompt_ids)) == (num_shown is None)
+    with pytest.raises(ValueError, match=r"generator.reading.headings: .*Pages before"):
+        reading_samples(tokenizer, prompts, [context], ["So fare"], num_shown, 1, seed=0)
 
 
 def test_reading_may_repeat_a_whole_context(

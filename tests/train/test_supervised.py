@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,20 +89,46 @@ def test_muon_moves_matrices_by_orthogonal_steps_and_all_else_by_adamw(
         assert not torch.allclose(moved["muon"][key], moved["adamw"][key])
 
 
-def test_muon_follows_the_schedule_of_the_learning_rate(
-    make_model: Callable[..., PreTrainedModel], tmp_path: Path
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_optimizer_follows_the_schedule_of_the_learning_rate(
+    make_model: Callable[..., PreTrainedModel], tmp_path: Path, optimizer: Any
 ) -> None:
     start = make_model()
     trained = copy.deepcopy(start)
-    settings = replace(SETTINGS, optimizer="muon")
+    settings = replace(SETTINGS, optimizer=optimizer)
     fit(trained, SAMPLES, settings, pad_id=0, seed=0, work_dir=tmp_path)
     assert loss_of(trained) < loss_of(start) - 0.5
 
-    optimizer = Muon(start, lr=1.0, weight_decay=0.0, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    # The first step of a warm-up is taken at a learning rate of nothing.
+    unmoved = copy.deepcopy(start)
+    settings = replace(settings, max_steps=1, warmup_ratio=0.5)
+    fit(unmoved, SAMPLES, settings, pad_id=0, seed=0, work_dir=tmp_path)
+    for name, parameter in unmoved.named_parameters():
+        assert torch.equal(parameter, start.get_parameter(name)), name
+
+    # What a schedule lets fall moves the weights less than what it leaves.
+    moved = {}
+    for schedule in ("cosine", "constant"):
+        model = copy.deepcopy(start)
+        long = replace(settings, max_steps=30, warmup_ratio=0.0, schedule=schedule)
+        fit(model, SAMPLES, replace(long, learning_rate=1e-3), pad_id=0, seed=0, work_dir=tmp_path)
+        moved[schedule] = sum(
+            (parameter - start.get_parameter(name)).norm().item()
+            for name, parameter in model.named_parameters()
+        )
+    assert moved["cosine"] < 0.9 * moved["constant"]
+
+
+def test_muon_keeps_its_state_where_checkpoints_find_it(
+    make_model: Callable[..., PreTrainedModel],
+) -> None:
+    model = make_model()
+    optimizer = Muon(model, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98))
+    batch = Batcher(pad_id=0, prompt_loss_weight=0.0)(SAMPLES)
+    logits = model(batch["input_ids"]).logits
+    weighted_nll(logits, batch["input_ids"], batch["loss_weights"]).backward()
     optimizer.step()
-    schedule.step()
-    assert [part.param_groups[0]["lr"] for part in optimizer.parts] == [0.5, 0.5]
+    assert len(optimizer.state_dict()["state"]) == len(list(model.parameters()))
 
 
 def test_checkpointed_activations_change_no_result(

@@ -32,7 +32,7 @@ def run(config: DictConfig) -> None:
     kept = kept_models(trained, settings)
     prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
     with RunFolder.create(settings.run_dir, config) as folder:
-        evaluation = prepared.evaluate(ModelConfig(path=str(policy)))
+        evaluation = prepared.evaluate(prepared.base_policy.at(policy))
         pipeline.write_results(prepared, evaluation, folder)
     console = Console()
     console.print(evaluation_table(evaluation))
@@ -45,9 +45,15 @@ def kept_models(trained: RunFolder, settings: RunConfig) -> dict[str, ModelConfi
     A stage whose training settings are no longer the run's is left out: it asks for another model.
     """
     asked, saved = _training(settings), _training(parse(RunConfig, trained.load_config()))
+    generator = settings.generator.model
+    bases = {
+        "generator": generator,
+        "warm_start": settings.policy.model or generator,
+        "sft_baseline": generator,
+    }
     return {
-        stage: ModelConfig(path=str(trained.model_dir(stage)))
-        for stage in asked
+        stage: base.at(trained.model_dir(stage))
+        for stage, base in bases.items()
         if asked[stage] == saved[stage] and trained.model_dir(stage).is_dir()
     }
 
