@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 import envs
 import rewards
@@ -140,8 +140,8 @@ class Run:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
         folder.checkpoints_dir.mkdir(exist_ok=True)
-        last = get_last_checkpoint(str(folder.checkpoints_dir))
-        resumed_step = int(last.rsplit("-", 1)[1]) if last else None
+        last = folder.last_checkpoint()
+        resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
@@ -160,9 +160,11 @@ class Run:
                 seed=config.seed,
                 callbacks=[recorder],
                 on_scored=recorder.keep_rollouts,
-                resume_from=Path(last) if last else None,
+                resume_from=last,
                 peft_config=_peft(config.policy.lora),
             )
+            if isinstance(policy, PeftModel):
+                policy = policy.merge_and_unload()
             save_model(policy, tokenizer, kept / "policy")
         shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
 

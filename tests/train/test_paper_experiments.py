@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train import pipeline
@@ -95,19 +96,24 @@ def test_an_experiment_holds_the_published_numbers(
     assert config.warm_start is None
 
 
-@pytest.mark.parametrize("experiment", ["paper_3b", "paper_7b"])
+@pytest.mark.parametrize(
+    ("experiment", "policy"), [("paper_3b", "full"), ("paper_7b", "full"), ("paper_7b", "lora")]
+)
 def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
     compose_train: Callable[..., DictConfig],
     tmp_path: Path,
     data: Path,
     tiny_qwen: Path,
     experiment: str,
+    policy: str,
 ) -> None:
     composed = compose_train(
         f"experiment={experiment}",
+        f"policy={policy}",
         *(f"data.{split}=[{data}/{split}.jsonl]" for split in ("train", "validation", "test")),
         f"generator.model.path={tiny_qwen}",
         "trainer.max_steps=2",
+        "trainer.save_steps=2",
         "trainer.episodes_per_step=2",
         "trainer.max_completion_length=12",
         "sampling.max_new_tokens=12",
@@ -133,6 +139,11 @@ def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
     names = {(r.name, r.decoding) for r in evaluation.rows}
     assert names >= {("untrained", "greedy"), ("trained", "sampled"), ("sft_baseline", None)}
     assert (tiny_qwen / "model.safetensors").read_bytes() == weights
+    # Adapters are learned in the checkpoints and merged at the end: the agent stands alone.
+    assert bool(list(folder.checkpoints_dir.glob("*/adapter*"))) == (policy == "lora")
+    assert not list(folder.policy_dir.glob("adapter*"))
+    kept_weights = load_file(folder.policy_dir / "model.safetensors")
+    assert kept_weights.keys() == load_file(tiny_qwen / "model.safetensors").keys()
     # Of its models the run keeps what it trained itself.
     kept = [stage for stage in STAGES if folder.model_dir(stage).exists()]
     assert kept == ["sft_baseline"]
