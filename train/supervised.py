@@ -138,7 +138,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__([group for part in self.parts for group in part.param_groups], {})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         assert closure is None
         # The groups and the state are this optimizer's, which schedulers change and checkpoints
         # replace; the parts only know what to do with them.
