@@ -6,6 +6,7 @@ weights as `recipe.json`, and a test makes it again and compares.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,20 +29,20 @@ CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 WORLD_SEED = 1_000_000
 
 
-def storyworld_run(*overrides: str) -> tuple[Run, Mapping[str, Any]]:
-    """The run whose first stage is the recipe, and its config."""
+def storyworld_run() -> tuple[Run, Mapping[str, Any]]:
+    """The run whose first stage is the recipe, and all that the recipe says."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         composed = compose(
             "train",
             [
                 "generator=storyworld_scratch",
                 f"data.seed={WORLD_SEED}",
-                "data.demonstration_books=2000",
                 "run_dir=unused",
-                *overrides,
             ],
         )
-    return Run.prepare(parse(RunConfig, composed), ProgressDisplay()), plain(composed)
+    run, config = Run.prepare(parse(RunConfig, composed), ProgressDisplay()), plain(composed)
+    said = {name: config[name] for name in ("generator", "prompts", "seed")}
+    return run, {**said, "source": dict(run.source.key())}
 
 
 def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
@@ -60,13 +61,19 @@ def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
 
 def make_storyworld(folder: Path) -> None:
     """Trains the generator and writes it, in half precision, with what it reached."""
-    run, config = storyworld_run()
+    run, said = storyworld_run()
     model, tokenizer = load_model(run.generator, "generator.model")
     save_model(model.to(torch.float16), tokenizer, folder)  # pyright: ignore[reportArgumentType]
     reached = quality(run, ModelConfig(path=str(folder)))
-    recipe = {"generator": config["generator"], "data": config["data"], "improvement": reached}
-    write_json(folder / "recipe.json", recipe)
+    write_json(
+        folder / "recipe.json",
+        {**said, "weights_sha256": weights_sha256(folder), "improvement": reached},
+    )
     print(json.dumps(reached, indent=2))
+
+
+def weights_sha256(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":
