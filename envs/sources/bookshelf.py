@@ -41,6 +41,10 @@ class BookshelfSource:
     """Share of the books kept for tuning, rounded, at least one book."""
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.18
     """Share of the books kept for testing, rounded, at least one book."""
+    generator_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the training books, rounded, that the generator learns to write from; the agent then
+    learns from the others alone. Of a book that it has learned from, a small generator knows who
+    appears, and a plan that tells it so is worth nothing there. Empty: both learn from all."""
     max_gold_words: Count | None = None
     """The chapter is scored up to so many words; empty for all of it."""
     max_previous_words: Budget = None
@@ -74,16 +78,17 @@ class BookshelfSource:
         return [book for book in self._shelf if self._split_of[book.book_id] == split]
 
     def episodes(self, split: Split) -> list[Episode]:
+        kept_back = self._generator_books if self.generator_share is not None else ()
         return [
             self._episode(page, self._reference_plans(page))
             for page in self._pages(split)
-            if page.is_opening
+            if page.is_opening and page.book_id not in kept_back
         ]
 
     def writing_samples(self) -> list[tuple[Episode, str]]:
-        """All of the training books, stretch by stretch, not their chapters' openings alone."""
+        """The generator's books, stretch by stretch, not their chapters' openings alone."""
         rng = random.Random(f"writing/{self.seed}")
-        pages = self._pages("train")
+        pages = [page for page in self._pages("train") if page.book_id in self._generator_books]
         plans = [self._plan(page.gold.text) for page in pages]
         return [
             (self._episode(page), self._shown_plan(plan, rng.choice(plans), rng))
@@ -91,13 +96,12 @@ class BookshelfSource:
         ]
 
     def demonstrations(self, marker: str) -> list[tuple[Episode, str]]:
-        """Names quoted from x, then a list half from x and half from anywhere on the shelf."""
+        """Names, then a plan of names and rare words, all quoted from x at random."""
         rng = random.Random(f"demonstrations/{self.seed}")
-        pages = self._pages("train")
+        pages = [page for page in self._pages("train") if page.cast]
         chosen = [rng.choice(pages) for _ in range(self.num_demonstrations)]
         return [
-            (self._episode(page), self._uninformed_answer(page, rng.choice(pages), marker, rng))
-            for page in chosen
+            (self._episode(page), self._uninformed_answer(page, marker, rng)) for page in chosen
         ]
 
     def key(self) -> Mapping[str, object]:
@@ -145,6 +149,20 @@ class BookshelfSource:
             **dict.fromkeys(validation, "validation"),
             **dict.fromkeys(train, "train"),
         }
+
+    @functools.cached_property
+    def _generator_books(self) -> frozenset[str]:
+        """The training books that the generator learns from."""
+        ids = [book_id for book_id, split in self._split_of.items() if split == "train"]
+        if self.generator_share is None:
+            return frozenset(ids)
+        num_books = round(self.generator_share * len(ids))
+        if not 0 < num_books < len(ids):
+            raise ValueError(
+                f"data.generator_share: {self.generator_share} of {len(ids)} training books leaves "
+                "the generator or the agent without one; add books, or choose another share"
+            )
+        return frozenset(ids[:num_books])
 
     @functools.cached_property
     def _lexicon(self) -> Lexicon:
@@ -206,17 +224,13 @@ class BookshelfSource:
             return ""
         return str(true.thinned(other, rng) if rng.random() < self.noisy_share else true)
 
-    def _uninformed_answer(self, page: _Page, other: _Page, marker: str, rng: random.Random) -> str:
-        elsewhere = self._plan(other.gold.text)
+    def _uninformed_answer(self, page: _Page, marker: str, rng: random.Random) -> str:
         words = self._rare_words(page.context_text)
-        rng.shuffle(words)
-        names = rng.sample(page.cast, min(len(page.cast), self.max_plan_names))
         plan = WordPlan(
-            tuple(names[: rng.randint(1, self.max_plan_names)]),
-            tuple(_alternating(words, elsewhere.words, self.max_plan_words, rng)),
+            _some(page.cast, rng.randint(1, self.max_plan_names), rng),
+            _some(words, rng.randint(0, self.max_plan_words), rng),
         )
-        met = ", ".join(rng.sample(page.cast, min(len(page.cast), 3))) or "nobody yet"
-        return f"So far: {met}. {marker} {plan}"
+        return f"So far: {', '.join(_some(page.cast, 3, rng))}. {marker} {plan}"
 
 
 @dataclass(frozen=True)
@@ -282,14 +296,6 @@ def _latest(sentences: Sequence[str], max_words: int | None) -> str:
     return " ".join(reversed(kept))
 
 
-def _alternating(
-    one: Sequence[str], other: Sequence[str], num_words: int, rng: random.Random
-) -> list[str]:
-    """A list of up to `num_words` different words, each from one source or the other at random."""
-    sources = [list(one), rng.sample(other, len(other))]
-    found: list[str] = []
-    for _ in range(rng.randint(1, num_words)):
-        source = rng.choice(sources)
-        if source and (word := source.pop()) not in found:
-            found.append(word)
-    return found
+def _some(found: Sequence[str], num: int, rng: random.Random) -> tuple[str, ...]:
+    """Up to `num` of them, in random order."""
+    return tuple(rng.sample(found, min(len(found), num)))

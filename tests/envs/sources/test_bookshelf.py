@@ -156,6 +156,24 @@ def test_the_generator_learns_from_every_stretch_of_the_training_books(paths: li
     assert {e.book_id for e, _ in samples} == {b.book_id for b in books.books("train")}
 
 
+def test_with_a_share_of_its_own_the_generator_learns_from_no_book_of_the_agent(
+    paths: list[str],
+) -> None:
+    books = source(paths, generator_share=0.4)
+    written = {e.book_id for e, _ in books.writing_samples()}
+    played = {e.book_id for e in books.episodes("train")}
+    assert (len(written), len(played)) == (2, 3)
+    assert written | played == {b.book_id for b in books.books("train")}
+    assert [e.book_id for e in books.episodes("test")] == [
+        e.book_id for e in source(paths).episodes("test")
+    ]
+
+
+def test_a_share_that_leaves_the_agent_no_book_is_refused(paths: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"data\.generator_share: 0\.95 of 5 training books"):
+        source(paths, generator_share=0.95).episodes("train")
+
+
 def test_the_shares_decide_which_samples_have_plans_and_which_plans_are_true(
     paths: list[str],
 ) -> None:
@@ -167,7 +185,7 @@ def test_the_shares_decide_which_samples_have_plans_and_which_plans_are_true(
     assert {e.episode_id: plan for e, plan in noisy} != true
 
 
-def test_demonstrations_have_the_form_of_a_plan_and_names_from_the_context_alone(
+def test_demonstrations_have_the_form_of_a_plan_and_quote_the_context_alone(
     paths: list[str],
 ) -> None:
     demonstrations = source(paths).demonstrations("In summary:")
@@ -177,6 +195,8 @@ def test_demonstrations_have_the_form_of_a_plan_and_names_from_the_context_alone
         assert status is PlanStatus.COMPLETE
         cast = next(s.text for s in episode.context.sections if s.heading == "Characters")
         assert set(listed(plan, "names")) <= set(cast.split(", "))
+        context = Prompts().render(episode.context)
+        assert all(re.search(rf"\b{word}\b", context) for word in listed(plan, "words"))
 
 
 def test_the_same_books_and_settings_give_the_same_material(paths: list[str]) -> None:
