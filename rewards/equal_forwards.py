@@ -106,5 +106,6 @@ class EqualForwards:
 
     def _choose(self, mine: int) -> int:
         """What all ranks call next: the first module that any of them wants."""
-        wanted = self.exchange.broadcast_all(torch.tensor([mine], dtype=torch.int8))
-        return min((w.item() for w in wanted if w.item() != NOTHING), default=NOTHING)
+        answers = self.exchange.broadcast_all(torch.tensor([mine], dtype=torch.int8))
+        wanted = {int(answer) for answer in answers} - {NOTHING}
+        return min(wanted, default=NOTHING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -65,7 +66,8 @@ class Exchange:
         try:
             return collective()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            # gloo: "[file:line] What happened [address]. Advice for its developers."
+            reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).split(". ")[0]
             raise LostRank(
                 f"rank {self.rank} lost the other processes ({reason}); one of them died or hangs. "
                 "Look for the first error in the logs of the others, then resume the run."

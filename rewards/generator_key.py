@@ -60,4 +60,4 @@ def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def _digest(piece: Tensor) -> bytes:
-    return hashlib.sha256(piece.cpu().numpy()).digest()
+    return hashlib.sha256(piece.cpu().numpy().data).digest()

@@ -1,12 +1,13 @@
-"""One of several real processes that score together: `python scoring_ranks.py <rank> <ranks> …`.
+"""Several real processes that score together: `python scoring_ranks.py <folder> <ranks>…`.
 
-Plays its part in every scenario and writes what it saw to `<folder>/<rank>.json`, for the tests in
-test_distributed.py and test_equal_forwards.py.
+For each number of ranks, every rank plays its part in all scenarios and writes what it saw to
+`<folder>/<ranks>/<rank>.json`, for test_distributed.py and test_equal_forwards.py to read.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -30,6 +31,7 @@ from rewards.equal_forwards import EqualForwards, shard_layers
 from rewards.exchange import Exchange
 from rewards.types import Likelihood, ScoreRequest
 
+PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
 VOCABULARY = 100
 TIMEOUT = timedelta(seconds=60)
 
@@ -133,17 +135,23 @@ def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
         in_step.watch(head, lambda: head(torch.zeros(1, model.config.hidden_size)))
     distributed = DistributedScorer(scorer, shape, exchange, in_step=in_step)
     asked = [r for episode in range(2 * exchange.rank) for r in group(episode)]
-    found = distributed.score([*asked, *asked[:1]])
+    found = distributed.score(asked)
+    whole = DenseScorer(tiny_llama()).score(asked)
+    pairs = [
+        pair
+        for f, w in zip(found, whole, strict=True)
+        for pair in zip(f.token_nll, w.token_nll, strict=True)
+    ]
     weight = model.model.layers[0].mlp.up_proj.weight
+    calls = {"num_calls": in_step.num_calls, "num_idle_calls": in_step.num_idle_calls}
     error = ""
     try:
         distributed.score([ScoreRequest("book/empty", (1,), (), ())] * exchange.rank)
     except ValueError as caught:
         error = str(caught)
     return {
-        "token_nll": [f.token_nll for f in found],
-        "num_calls": in_step.num_calls,
-        "num_idle_calls": in_step.num_idle_calls,
+        **calls,
+        "off_by": max((abs(a - b) for a, b in pairs), default=0.0),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "error": error,
     }
@@ -168,24 +176,34 @@ def killed(exchange: Exchange) -> dict[str, Any]:
     raise AssertionError("a dead rank was not missed")
 
 
-def main(rank: int, num_ranks: int, folder: Path) -> None:
+def play(rank: int, num_ranks: int, folder: Path) -> None:
+    """All scenarios, as one rank; the last of them breaks the process group."""
     torch.set_num_threads(1)
     store = dist.FileStore(str(folder / "rendezvous"), num_ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=TIMEOUT)
     exchange = Exchange()
-    scenarios = ("straddling", "uneven", "one_group", "repeated", "nobody")
-    seen: dict[str, Any] = {name: plain(name, exchange) for name in scenarios}
+    seen: dict[str, Any] = {name: plain(name, exchange) for name in PLAIN}
     seen["replicas_of_two"] = plain("straddling", exchange, ranks_per_replica=2)
     seen["one_bad_request"] = one_bad_request(exchange)
     seen["sharded_layers"] = sharded(exchange, with_head=False)
     seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
     result = folder / f"{rank}.json"
     result.write_text(json.dumps(seen))
-    seen["killed"] = killed(exchange)
-    result.write_text(json.dumps(seen))
-    # The group is broken; leaving it in order would wait for the dead.
-    os._exit(0)
+    result.write_text(json.dumps({**seen, "killed": killed(exchange)}))
+
+
+def main(folder: Path, counts_of_ranks: Sequence[int]) -> None:
+    for num_ranks in counts_of_ranks:
+        here = folder / str(num_ranks)
+        here.mkdir()
+        # Forked from one process that has imported everything, and started no thread.
+        context = multiprocessing.get_context("fork")
+        ranks = [context.Process(target=play, args=(r, num_ranks, here)) for r in range(num_ranks)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), [int(count) for count in sys.argv[2:]])
