@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rewards.balance import ModelShape, balance, group_flops
+from rewards.balance import balance
 from rewards.exchange import Exchange, LostRank
+from rewards.flops import ModelShape, group_flops
 from rewards.likelihood_store import request_digest
 from rewards.packing import (
     pack_error,

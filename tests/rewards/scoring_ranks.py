@@ -24,11 +24,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rewards.balance import ModelShape
 from rewards.dense import DenseScorer
 from rewards.distributed import DistributedScorer
 from rewards.equal_forwards import EqualForwards, shard_layers
 from rewards.exchange import Exchange
+from rewards.flops import ModelShape
 from rewards.types import Likelihood, ScoreRequest
 
 PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from rewards.balance import ModelShape
 from rewards.dense import DenseScorer
 from rewards.distributed import DistributedScorer, plan_jobs, request_row
 from rewards.exchange import Exchange
+from rewards.flops import ModelShape
 from rewards.types import Likelihood, ScoreRequest
 
 Seen = dict[int, dict[int, dict[str, Any]]]
