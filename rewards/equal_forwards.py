@@ -21,8 +21,9 @@ NOTHING = -1
 def shard_layers(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     """Spreads the weights of the decoder layers over the mesh (FSDP2), gathered layer by layer.
 
-    Embeddings and head stay whole on every rank: they are small beside the layers, may be tied, and
-    the head is called on its own.
+    The model may lie in CPU memory; each rank's part goes to its device of the mesh. Embeddings and
+    head stay whole on every rank: they are small beside the layers, may be tied, and the head is
+    called on its own.
     """
     names = model._no_split_modules or ()
     layers = [module for module in model.base_model.modules() if type(module).__name__ in names]

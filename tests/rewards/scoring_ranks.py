@@ -23,16 +23,21 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.distributed import DistributedConfig
+from transformers.utils import logging
 
 from rewards.dense import DenseScorer
 from rewards.distributed import DistributedScorer
 from rewards.equal_forwards import EqualForwards, shard_layers
 from rewards.exchange import Exchange
 from rewards.flops import ModelShape
+from rewards.generator_key import weights_digest
 from rewards.types import Likelihood, ScoreRequest
 
 PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
 VOCABULARY = 100
+# So many that no group needs to be split to balance them over 4 ranks.
+NUM_STRADDLING = 16
 TIMEOUT = timedelta(seconds=60)
 
 
@@ -66,7 +71,7 @@ def requests_of(scenario: str, rank: int, num_ranks: int) -> list[ScoreRequest]:
     """What a rank asks for in a scenario of plain scoring."""
     if scenario == "straddling":
         # Every episode's plans are dealt over all ranks, and every rank wants its baseline.
-        groups = [group(episode) for episode in range(5)]
+        groups = [group(episode) for episode in range(NUM_STRADDLING)]
         return [r for g in groups for i, r in enumerate(g) if i == 0 or i % num_ranks == rank]
     if scenario == "uneven":
         return [r for episode in range(3 * rank) for r in group(10 * rank + episode)]
@@ -136,12 +141,6 @@ def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
     distributed = DistributedScorer(scorer, shape, exchange, in_step=in_step)
     asked = [r for episode in range(2 * exchange.rank) for r in group(episode)]
     found = distributed.score(asked)
-    whole = DenseScorer(tiny_llama()).score(asked)
-    pairs = [
-        pair
-        for f, w in zip(found, whole, strict=True)
-        for pair in zip(f.token_nll, w.token_nll, strict=True)
-    ]
     weight = model.model.layers[0].mlp.up_proj.weight
     calls = {"num_calls": in_step.num_calls, "num_idle_calls": in_step.num_idle_calls}
     error = ""
@@ -151,10 +150,40 @@ def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
         error = str(caught)
     return {
         **calls,
-        "off_by": max((abs(a - b) for a, b in pairs), default=0.0),
+        "off_by": off_by(found, DenseScorer(tiny_llama()).score(asked)),
+        "is_key_of_whole": weights_digest(model) == weights_digest(tiny_llama()),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "error": error,
     }
+
+
+def tensor_parallel(exchange: Exchange, folder: Path) -> dict[str, Any]:
+    """One replica whose every weight is spread over the ranks; only the first asks for anything."""
+    if exchange.rank == 0:
+        tiny_llama().save_pretrained(folder / "model")
+    dist.barrier()
+    model = LlamaForCausalLM.from_pretrained(
+        folder / "model", distributed_config=DistributedConfig(tp_plan="auto")
+    )
+    shape, whole = ModelShape.of(model), tiny_llama()
+    scorer = DistributedScorer(DenseScorer(model), shape, exchange, exchange.num_ranks)
+    asked = group(1) if exchange.rank == 0 else []
+    weight = model.model.layers[0].mlp.up_proj.weight
+    return {
+        "off_by": off_by(scorer.score(asked), DenseScorer(whole).score(asked)),
+        "share_of_weights": weight.to_local().numel() / weight.numel(),
+        "is_key_of_whole": weights_digest(model) == weights_digest(whole),
+    }
+
+
+def off_by(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> float:
+    """The largest difference, in nats per token."""
+    pairs = [
+        pair
+        for f, e in zip(found, expected, strict=True)
+        for pair in zip(f.token_nll, e.token_nll, strict=True)
+    ]
+    return max((abs(a - b) for a, b in pairs), default=0.0)
 
 
 def killed(exchange: Exchange) -> dict[str, Any]:
@@ -179,6 +208,7 @@ def killed(exchange: Exchange) -> dict[str, Any]:
 def play(rank: int, num_ranks: int, folder: Path) -> None:
     """All scenarios, as one rank; the last of them breaks the process group."""
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     store = dist.FileStore(str(folder / "rendezvous"), num_ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=TIMEOUT)
     exchange = Exchange()
@@ -187,6 +217,11 @@ def play(rank: int, num_ranks: int, folder: Path) -> None:
     seen["one_bad_request"] = one_bad_request(exchange)
     seen["sharded_layers"] = sharded(exchange, with_head=False)
     seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
+    # As torchrun would set them; transformers reads them.
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
+    # Two heads of keys and values cannot be spread over more ranks.
+    if num_ranks == 2:
+        seen["tensor_parallel"] = tensor_parallel(exchange, folder)
     result = folder / f"{rank}.json"
     result.write_text(json.dumps(seen))
     result.write_text(json.dumps({**seen, "killed": killed(exchange)}))

@@ -69,10 +69,9 @@ def test_a_group_that_straddles_ranks_is_scored_as_a_whole(
     seen_by_ranks: Seen, num_ranks: int
 ) -> None:
     ranks = [seen["straddling"] for seen in seen_by_ranks[num_ranks].values()]
-    # 5 episodes with a baseline, that every rank asks for, and 4 plans.
-    assert sum(seen["num_scored"] for seen in ranks) == 5 * (1 + 4)
-    if num_ranks == 2:
-        assert sum(len(seen["prefixes"]) for seen in ranks) == 5
+    # 16 episodes with a baseline, that every rank asks for, and 4 plans.
+    assert sum(seen["num_scored"] for seen in ranks) == 16 * (1 + 4)
+    assert sum(len(seen["prefixes"]) for seen in ranks) == 16
 
 
 @pytest.mark.parametrize("num_ranks", COUNTS_OF_RANKS)
@@ -96,7 +95,7 @@ def test_all_ranks_of_a_replica_score_the_same(seen_by_ranks: Seen, num_ranks: i
             second["num_scored"],
             second["prefixes"],
         )
-    assert sum(seen["num_scored"] for seen in ranks) == 2 * 5 * (1 + 4)
+    assert sum(seen["num_scored"] for seen in ranks) == 2 * 16 * (1 + 4)
 
 
 @pytest.mark.parametrize("num_ranks", COUNTS_OF_RANKS)
@@ -124,7 +123,14 @@ def test_a_killed_rank_is_an_error_on_the_others_at_once(
     assert max(s["seconds"] for s in survivors) < 10
 
 
-def test_a_request_costs_four_bytes_per_distinct_token_to_send(seen_by_ranks: Seen) -> None:
+def test_a_generator_in_tensor_parallel_scores_as_a_whole_one(seen_by_ranks: Seen) -> None:
+    for seen in seen_by_ranks[2].values():
+        assert seen["tensor_parallel"]["share_of_weights"] == 1 / 2
+        assert seen["tensor_parallel"]["off_by"] < TOLERANCE
+        assert seen["tensor_parallel"]["is_key_of_whole"]
+
+
+def test_a_call_without_requests_costs_33_bytes_between_two_ranks(seen_by_ranks: Seen) -> None:
     # Nobody asks: counts (8), sizes (2 x 8), an empty parcel (8) and an empty answer (1).
     assert seen_by_ranks[2][0]["nobody"]["bytes_sent"] == 33
 

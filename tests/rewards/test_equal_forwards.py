@@ -32,6 +32,7 @@ def test_weights_are_spread_and_scores_are_those_of_the_whole_model(
     for seen in seen_by_ranks[num_ranks].values():
         assert seen[scenario]["share_of_weights"] == 1 / num_ranks
         assert seen[scenario]["off_by"] < 2e-5
+        assert seen[scenario]["is_key_of_whole"]
 
 
 @pytest.mark.parametrize("num_ranks", [2, 4])
