@@ -31,7 +31,7 @@ def seen_by_ranks(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=170,
     )
     assert done.returncode == 0, done.stderr
     return {

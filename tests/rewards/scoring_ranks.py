@@ -38,7 +38,7 @@ PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
 VOCABULARY = 100
 # So many that no group needs to be split to balance them over 4 ranks.
 NUM_STRADDLING = 16
-TIMEOUT = timedelta(seconds=60)
+TIMEOUT = timedelta(seconds=150)
 
 
 def tiny_llama() -> LlamaForCausalLM:
