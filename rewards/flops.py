@@ -1,0 +1,110 @@
+"""What scoring costs in floating point operations, from a model's sizes and lengths in tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a decoder that its floating point operations follow from."""
+
+    body_weights: int
+    """Weights of the layers that one token is multiplied with: without embeddings and head, and of
+    the experts of a mixture only as many as a token visits."""
+    num_full_attention_layers: int
+    num_sliding_attention_layers: int
+    sliding_window: int
+    """Keys that a token of a sliding layer sees at most."""
+    attention_size: int
+    """Number of query heads times the size of a head."""
+    hidden_size: int
+    vocab_size: int
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> ModelShape:
+        """Read off the model; one on the `meta` device will do."""
+        config = model.config.get_text_config()
+        window = getattr(config, "sliding_window", None) or 0
+        default = "sliding_attention" if window else "full_attention"
+        layers = getattr(config, "layer_types", None) or [default] * config.num_hidden_layers
+        head_size = getattr(config, "head_dim", None)
+        head_size = head_size or config.hidden_size // config.num_attention_heads
+        return cls(
+            _body_weights(model),
+            layers.count("full_attention"),
+            layers.count("sliding_attention"),
+            window,
+            config.num_attention_heads * head_size,
+            config.hidden_size,
+            config.vocab_size,
+        )
+
+
+@dataclass(frozen=True)
+class GroupCost:
+    """Floating point operations of requests that share a prefix.
+
+    Members cost the same together as apart; only the prefix is saved by keeping them together.
+    """
+
+    prefix: int
+    members: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return self.prefix + sum(self.members)
+
+
+def group_flops(
+    prefix_len: int, suffix_lens: Sequence[int], gold_lens: Sequence[int], shape: ModelShape
+) -> GroupCost:
+    """Floating point operations of scoring a group whose prefix goes through the model once.
+
+    Each suffix ends in its gold tokens. A multiplication and an addition count as two. Counted are
+    the products with weights, attention over the keys that each token sees, and the head at gold
+    positions.
+    """
+    # 2: queries times keys, and weights times values.
+    per_key = 2 * 2 * shape.attention_size
+    per_gold_token = 2 * shape.hidden_size * shape.vocab_size
+
+    def body(start: int, num_tokens: int) -> int:
+        full = _keys_seen(start, num_tokens, start + num_tokens)
+        sliding = _keys_seen(start, num_tokens, shape.sliding_window)
+        keys = shape.num_full_attention_layers * full + shape.num_sliding_attention_layers * sliding
+        return 2 * shape.body_weights * num_tokens + per_key * keys
+
+    return GroupCost(
+        body(0, prefix_len),
+        tuple(
+            body(prefix_len, suffix) + per_gold_token * gold
+            for suffix, gold in zip(suffix_lens, gold_lens, strict=True)
+        ),
+    )
+
+
+def _keys_seen(start: int, num_tokens: int, window: int) -> int:
+    """Keys that `num_tokens` tokens see in all, the first of them with `start` before it."""
+    # Token t, counted from 1, sees min(t, window) keys.
+    growing = max(0, min(start + num_tokens, window) - start)
+    return growing * start + growing * (growing + 1) // 2 + (num_tokens - growing) * window
+
+
+def _body_weights(model: PreTrainedModel) -> int:
+    config = model.config.get_text_config()
+    num_experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", 0)
+    embeddings = {
+        id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)
+    }
+    total = 0
+    for name, weight in model.base_model.named_parameters():
+        if weight.ndim < 2 or id(weight) in embeddings:
+            continue
+        is_expert = num_experts and ".experts." in name
+        total += weight.numel() * (config.num_experts_per_tok / num_experts if is_expert else 1)
+    return round(total)
