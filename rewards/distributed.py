@@ -91,6 +91,8 @@ class DistributedScorer:
             ValueError, OSError, RuntimeError: what the scorer of any rank raised, by its family.
             LostRank: a rank died or does not answer.
         """
+        # A `MixtureScorer` around this one keeps those; they never travel.
+        assert all(request.mixture is None for request in requests)
         mine = list(dict.fromkeys(requests))
         num_replicas = self.exchange.num_ranks // self.ranks_per_replica
         jobs = plan_jobs(self._gather_rows(mine), num_replicas, self.shape)

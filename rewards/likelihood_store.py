@@ -99,12 +99,14 @@ class DiskLikelihoodStore:
 
 
 def request_digest(request: ScoreRequest) -> bytes:
-    """32 bytes for what a likelihood depends on in a request: all ids, and which are scored.
+    """32 bytes for what a likelihood depends on in a request: all ids, which are scored, by whom.
 
     Neither the episode's name nor the border between prefix and guidance is part of it.
     """
     ids = request.prefix_ids + request.guidance_ids + request.gold_ids
-    return hashlib.sha256(array("q", [len(request.gold_ids), *ids]).tobytes()).digest()
+    content = array("q", [len(request.gold_ids), *ids]).tobytes()
+    by_whom = b"" if request.mixture is None else repr(request.mixture).encode()
+    return hashlib.sha256(content + by_whom).digest()
 
 
 def _encode(key: bytes, likelihood: Likelihood) -> bytes:

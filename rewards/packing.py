@@ -55,8 +55,10 @@ def unpack_requests(message: Tensor) -> list[ScoreRequest]:
         sequences.append(tuple(ints[start : start + num_ids]))
         start += num_ids
     return [
-        ScoreRequest(bytes(sequences[name]).decode(), *(sequences[i] for i in ids))
-        for name, *ids in rows
+        ScoreRequest(
+            bytes(sequences[name]).decode(), sequences[prefix], sequences[guidance], sequences[gold]
+        )
+        for name, prefix, guidance, gold in rows
     ]
 
 

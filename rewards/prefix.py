@@ -40,9 +40,10 @@ class Prefix:
     last_hidden_1H: Tensor
 
     @property
-    def num_bytes(self) -> int:
-        """Memory of the cache."""
-        return sum(t.nbytes for layer in self.cache.layers for t in _tensors(vars(layer)))
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        of_layers = [t for layer in self.cache.layers for t in _tensors(vars(layer))]
+        return [*of_layers, self.last_hidden_1H]
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Prefix:
         """A copy whose every tensor is what `move` makes of it, such as one on another device."""

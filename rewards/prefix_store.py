@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin
 
+from rewards.prefix import Prefix
 from rewards.types import TokenIds
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class _Kept:
+    """A prefix in CPU memory, the device that it belongs on, and what it takes."""
+
+    prefix: Prefix
+    device: torch.device
+    num_bytes: int
 
 
 class PrefixStore:
-    """Keeps what `put` is given, by prefix, within `max_bytes`; the least recently used goes first.
+    """Keeps prefixes within `max_bytes` of CPU memory; the least recently used goes first.
 
-    A value is any nesting of tensors in lists, tuples, dicts, dataclasses and transformers caches:
-    keys and values, sliding windows, convolution and recurrent states alike. Its tensors are copied
-    to CPU memory, pinned where they come from a GPU, and `get` returns copies on the device that
-    they came from. So neither side can change what the other holds, though caches change in place.
+    The memory is pinned where a prefix comes from a GPU, and `get` brings it back there.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -38,84 +38,48 @@ class PrefixStore:
         self.num_misses = 0
         self.num_evicted = 0
         # Least recently used first.
-        self._kept: OrderedDict[TokenIds, tuple[Any, int]] = OrderedDict()
+        self._kept: OrderedDict[TokenIds, _Kept] = OrderedDict()
 
-    def get(self, prefix_ids: TokenIds) -> Any | None:
-        """A copy of what was put under this prefix, or None."""
+    def __contains__(self, prefix_ids: TokenIds) -> bool:
+        return prefix_ids in self._kept
+
+    def get(self, prefix_ids: TokenIds) -> Prefix | None:
+        """What was put under these ids, on the device that it came from, or None."""
         if prefix_ids not in self._kept:
             self.num_misses += 1
             return None
         self.num_hits += 1
         self._kept.move_to_end(prefix_ids)
-        parked, _ = self._kept[prefix_ids]
-        return _map_leaves(parked, _Parked, _Parked.restored)
+        kept = self._kept[prefix_ids]
+        # From pinned memory the copy runs beside the host, in order with the stream's other work.
+        return kept.prefix.moved(lambda tensor: tensor.to(kept.device, non_blocking=True))
 
-    def put(self, prefix_ids: TokenIds, value: Any) -> None:
-        """Keeps a copy of `value`, or nothing where it alone is larger than the budget."""
+    def put(self, prefix_ids: TokenIds, prefix: Prefix) -> None:
+        """Keeps the prefix, or nothing where it alone is larger than the budget."""
         self._drop(prefix_ids)
-        sizes: list[int] = []
-        _map_leaves(value, Tensor, lambda tensor: sizes.append(_bytes_in_cpu_memory(tensor)))
-        if sum(sizes) > self.max_bytes:
+        num_bytes = sum(_bytes_in_cpu_memory(tensor) for tensor in prefix.tensors)
+        if num_bytes > self.max_bytes:
             return
-        while self.num_bytes + sum(sizes) > self.max_bytes:
+        while self.num_bytes + num_bytes > self.max_bytes:
             self._drop(next(iter(self._kept)))
             self.num_evicted += 1
-        self._kept[prefix_ids] = (_map_leaves(value, Tensor, _Parked.of), sum(sizes))
-        self.num_bytes += sum(sizes)
-
-    def get_or_make(self, prefix_ids: TokenIds, make: Callable[[], T]) -> T:
-        value = self.get(prefix_ids)
-        if value is None:
-            value = make()
-            self.put(prefix_ids, value)
-        return value
+        device = prefix.last_hidden_1H.device
+        self._kept[prefix_ids] = _Kept(prefix.moved(_to_cpu_memory), device, num_bytes)
+        self.num_bytes += num_bytes
 
     def _drop(self, prefix_ids: TokenIds) -> None:
-        _, num_bytes = self._kept.pop(prefix_ids, (None, 0))
-        self.num_bytes -= num_bytes
+        if (kept := self._kept.pop(prefix_ids, None)) is not None:
+            self.num_bytes -= kept.num_bytes
 
 
-@dataclass(frozen=True, eq=False)
-class _Parked:
-    """A tensor's content in CPU memory, and the device that it belongs on."""
-
-    content: Tensor
-    device: torch.device
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> _Parked:
-        # A tensor that is a view of a larger one leaves the rest behind.
-        content = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        return cls(content.copy_(tensor), tensor.device)
-
-    def restored(self) -> Tensor:
-        # From pinned memory the copy runs beside the host, in order with the stream's other work.
-        return self.content.to(self.device, non_blocking=True, copy=True)
+def _to_cpu_memory(tensor: Tensor) -> Tensor:
+    # A copy in any case: a view, of the end of a sliding window say, would keep all the rest alive.
+    content = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return content.copy_(tensor)
 
 
 def _bytes_in_cpu_memory(tensor: Tensor) -> int:
-    num_bytes = tensor.numel() * tensor.element_size()
     # torch takes pinned memory in powers of two.
-    return 1 << (num_bytes - 1).bit_length() if tensor.is_cuda and num_bytes else num_bytes
-
-
-def _map_leaves(value: Any, leaf: type, change: Callable[[Any], Any]) -> Any:
-    """The same structure with every `leaf` changed; what is neither leaf nor structure is shared.
-
-    The library's own ways of moving a cache know each only some of its kinds of layer, so its
-    objects are walked by their attributes.
-    """
-    if isinstance(value, leaf):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: _map_leaves(item, leaf, change) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_map_leaves(item, leaf, change) for item in value)
-    structures = (Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin)
-    if isinstance(value, structures) or dataclasses.is_dataclass(value):
-        changed = copy.copy(value)
-        for name, item in vars(value).items():
-            # A frozen dataclass forbids plain assignment.
-            object.__setattr__(changed, name, _map_leaves(item, leaf, change))
-        return changed
-    return value
+    return (
+        1 << (tensor.nbytes - 1).bit_length() if tensor.is_cuda and tensor.nbytes else tensor.nbytes
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from rewards.checks import check_plain, check_request
 from rewards.dense import DenseScorer, gold_likelihoods
 from rewards.oracle import fp32_copy
 from rewards.prefix import Prefix, prefill
+from rewards.prefix_store import PrefixStore
 from rewards.regimes import LengthRegimes
 from rewards.suffixes import SuffixPath
 from rewards.trial import choose_path
@@ -28,8 +29,8 @@ class SharedPrefixScorer:
     the dense scorer is the last. The choice holds for a length regime (`LengthRegimes`) and is made
     anew in another. `paths` tells what was chosen.
 
-    `prefixes` keeps what was prefilled, for as long as it likes; without it, a prefix is forgotten
-    when its group is done.
+    `prefixes` keeps what was prefilled, as far as its budget goes; without it, a prefix is
+    forgotten when its group is done.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class SharedPrefixScorer:
         model: PreTrainedModel,
         max_tokens_per_batch: int | None = None,
         positions_per_chunk: int = 256,
-        prefixes: MutableMapping[TokenIds, Prefix] | None = None,
+        prefixes: PrefixStore | None = None,
     ) -> None:
         self.model = model
         self.dense = DenseScorer(model, max_tokens_per_batch, positions_per_chunk)
@@ -106,7 +107,7 @@ class SharedPrefixScorer:
             self.dense.budget,
         )[request]
         if self.prefixes is not None:
-            self.prefixes[request.prefix_ids] = prefix
+            self.prefixes.put(request.prefix_ids, prefix)
         return prefix
 
     def score_along(
