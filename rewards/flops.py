@@ -1,4 +1,7 @@
-"""What scoring costs in floating point operations, from a model's sizes and lengths in tokens."""
+"""What scoring costs in floating point operations, from a model's sizes and lengths in tokens.
+
+A multiplication and an addition are two.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,21 @@ class ModelShape:
             config.vocab_size,
         )
 
+    def body_flops(self, num_tokens: int, num_before: int = 0) -> int:
+        """Operations of the layers on so many tokens of one row, `num_before` of it behind them.
+
+        Products with weights, and attention over the keys that each token sees.
+        """
+        full = _keys_seen(num_before, num_tokens, num_before + num_tokens)
+        sliding = _keys_seen(num_before, num_tokens, self.sliding_window)
+        keys = self.num_full_attention_layers * full + self.num_sliding_attention_layers * sliding
+        # Attention has two products: queries with keys, and weights with values.
+        return 2 * self.body_weights * num_tokens + 2 * 2 * self.attention_size * keys
+
+    def head_flops(self, num_positions: int) -> int:
+        """Operations from hidden states to logits."""
+        return 2 * self.hidden_size * self.vocab_size * num_positions
+
 
 @dataclass(frozen=True)
 class GroupCost:
@@ -65,24 +83,12 @@ def group_flops(
 ) -> GroupCost:
     """Floating point operations of scoring a group whose prefix goes through the model once.
 
-    Each suffix ends in its gold tokens. A multiplication and an addition count as two. Counted are
-    the products with weights, attention over the keys that each token sees, and the head at gold
-    positions.
+    Each suffix ends in its gold tokens, and only they pass the head.
     """
-    # 2: queries times keys, and weights times values.
-    per_key = 2 * 2 * shape.attention_size
-    per_gold_token = 2 * shape.hidden_size * shape.vocab_size
-
-    def body(start: int, num_tokens: int) -> int:
-        full = _keys_seen(start, num_tokens, start + num_tokens)
-        sliding = _keys_seen(start, num_tokens, shape.sliding_window)
-        keys = shape.num_full_attention_layers * full + shape.num_sliding_attention_layers * sliding
-        return 2 * shape.body_weights * num_tokens + per_key * keys
-
     return GroupCost(
-        body(0, prefix_len),
+        shape.body_flops(prefix_len),
         tuple(
-            body(prefix_len, suffix) + per_gold_token * gold
+            shape.body_flops(suffix, prefix_len) + shape.head_flops(gold)
             for suffix, gold in zip(suffix_lens, gold_lens, strict=True)
         ),
     )
