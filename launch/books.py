@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every command does, instead of printing the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; `{self.prog} --help` shows what it takes")
+from launch.arguments import OneLineParser
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = _Parser(prog="nextchapter books", description=__doc__)
+    parser = OneLineParser(prog="nextchapter books", description=__doc__)
     parser.add_argument(
         "paths", nargs="+", metavar="PATH", help="an EPUB, text or JSONL file, or a folder of them"
     )

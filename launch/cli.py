@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
         saved_run_settings={"checkpoint": None},
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
+    "bench": Command("launch.bench:main", "measure the speed of scoring on this machine"),
 }
 
 

@@ -1,65 +1,25 @@
 """The plain scorer: every request is one row, the whole row goes through the model.
 
-Logits are made at gold positions only and in fp32, so that precision is that of the model's body
-and memory does not grow with vocabulary times length of context.
+Slow where requests share a prefix, and right for every family: the oracle of the fast scorer and
+what it falls back to.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
+from rewards.batches import TokenBudget, padded_batches, run_batches
+from rewards.budget import find_max_tokens, tokens_per_call
+from rewards.checks import check_plain, check_request, finite_likelihood
+from rewards.logits import LogitHead, body, gold_nll
+from rewards.regimes import LengthRegimes
 from rewards.types import Likelihood, ScoreRequest
 
-# B batch, T tokens, N gold tokens of the batch, H hidden size, V vocabulary.
-
-# Tokens of the sequence on which logits are compared with the model's own, and how far they may be
-# apart relative to the largest: scaling in fp32 what the model scales in bf16 costs some rounding.
-PROBE_TOKENS = 16
-PROBE_TOLERANCE = {torch.float32: 1e-4}
-PROBE_TOLERANCE_LOW_PRECISION = 0.02
-
-
-def gold_nll(
-    hidden_NH: Tensor,
-    gold_ids_N: Tensor,
-    project: Callable[[Tensor], Tensor],
-    positions_per_chunk: int,
-) -> Tensor:
-    """Negative log-likelihood of each gold token, in nats: shape [N], fp32.
-
-    `hidden_NH` holds the states *before* the gold tokens; `project` maps them to logits. The
-    log-sum-exp is taken in fp32, chunk by chunk, so at most `positions_per_chunk` × V logits live.
-    """
-    chunks = [
-        torch.nn.functional.cross_entropy(project(hidden).float(), ids, reduction="none")
-        for hidden, ids in zip(
-            hidden_NH.split(positions_per_chunk), gold_ids_N.split(positions_per_chunk), strict=True
-        )
-    ]
-    return torch.cat(chunks)
-
-
-def token_budget_batches(
-    requests: Sequence[ScoreRequest], max_tokens: int
-) -> Iterator[list[ScoreRequest]]:
-    """Batches whose padded size stays within `max_tokens`; a longer request stands alone.
-
-    Longest first: the batch most likely to run out of memory is the first one, not the last.
-    """
-    batch: list[ScoreRequest] = []
-    for request in sorted(requests, key=lambda r: -r.num_tokens):
-        if batch and batch[0].num_tokens * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
+# B batch, T tokens, N gold tokens of the batch, H hidden size.
 
 
 class DenseScorer:
@@ -67,6 +27,7 @@ class DenseScorer:
 
     The model is put in evaluation mode and its parameters are frozen here. Equal requests are
     scored once, so an outcome that changes nothing scores exactly what the baseline scores.
+    `max_tokens_per_batch` is found from the device where it is None.
 
     Raises:
         ValueError: the model's logits are not what this scorer would make of its hidden states.
@@ -75,13 +36,16 @@ class DenseScorer:
     def __init__(
         self,
         model: PreTrainedModel,
-        max_tokens_per_batch: int = 16_384,
-        positions_per_chunk: int = 2_048,
+        max_tokens_per_batch: int | None = None,
+        positions_per_chunk: int = 256,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.max_tokens_per_batch = max_tokens_per_batch
+        self.head = LogitHead(model)
         self.positions_per_chunk = positions_per_chunk
-        self._probe()
+        self.budget = TokenBudget(
+            max_tokens_per_batch or find_max_tokens(model, positions_per_chunk)
+        )
+        self._regimes = LengthRegimes(model.config)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood per request, in order.
@@ -91,90 +55,46 @@ class DenseScorer:
                 context, or its likelihood is not finite; the message names the episode.
         """
         for request in requests:
-            self._check(request)
+            check_plain(request)
+            check_request(request, self.model.config)
+        call = tokens_per_call(self.model.device)
         found: dict[ScoreRequest, Likelihood] = {}
-        for batch in token_budget_batches(list(dict.fromkeys(requests)), self.max_tokens_per_batch):
-            found.update(zip(batch, self._score_batch(batch), strict=True))
+        for alike in self._regimes.split(list(dict.fromkeys(requests)), lambda r: r.num_tokens):
+            found |= run_batches(
+                alike,
+                lambda r: r.num_tokens,
+                lambda lengths, most: padded_batches(lengths, most, call),
+                self._score_batch,
+                self.budget,
+            )
         return [found[request] for request in requests]
-
-    def _check(self, request: ScoreRequest) -> None:
-        config = self.model.config.get_text_config()
-        longest = getattr(config, "max_position_embeddings", None)
-        if not request.gold_ids:
-            raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
-        if not request.prefix_ids and not request.guidance_ids:
-            raise ValueError(
-                f"episode {request.episode_id}: nothing stands before the gold chapter; "
-                "its first token has no prediction."
-            )
-        if longest is not None and request.num_tokens > longest:
-            raise ValueError(
-                f"episode {request.episode_id}: {request.num_tokens} tokens exceed the generator's "
-                f"context of {longest}; lower generator.max_context_tokens or max_gold_tokens."
-            )
 
     @torch.inference_mode()
     def _score_batch(self, batch: Sequence[ScoreRequest]) -> list[Likelihood]:
-        device = self.model.device
-        rows = [torch.tensor(r.prefix_ids + r.guidance_ids + r.gold_ids) for r in batch]
-        # Right padding: a causal model never looks at what comes after, so no mask is needed.
-        # Validity comes from the lengths below, never from the padding token.
-        ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
-        hidden_BTH = self._hidden(ids_BT)
-        before_NH = torch.cat(
-            [
-                hidden_BTH[i, r.num_tokens - len(r.gold_ids) - 1 : r.num_tokens - 1]
-                for i, r in enumerate(batch)
-            ]
-        )
-        gold_N = torch.cat([torch.tensor(r.gold_ids) for r in batch]).to(device)
-        nll_N = gold_nll(before_NH, gold_N, self._project, self.positions_per_chunk).cpu()
-        per_request = nll_N.split([len(r.gold_ids) for r in batch])
-        return [_likelihood(r, nll) for r, nll in zip(batch, per_request, strict=True)]
-
-    def _hidden(self, ids_BT: Tensor) -> Tensor:
-        return self.model.base_model(input_ids=ids_BT, use_cache=False).last_hidden_state
-
-    def _project(self, hidden_NH: Tensor) -> Tensor:
-        """Hidden states to logits: [N, V], fp32."""
-        head = cast(torch.nn.Module, self.model.get_output_embeddings())
-        return family_logits(head(hidden_NH).float(), self.model.config.get_text_config())
-
-    @torch.inference_mode()
-    def _probe(self) -> None:
-        """Refuses a family whose logits are made in a way that `family_logits` does not know."""
-        config = self.model.config.get_text_config()
-        ids_BT = (torch.arange(PROBE_TOKENS, device=self.model.device) % config.vocab_size)[None]
-        own_TV = self.model(input_ids=ids_BT, use_cache=False).logits[0].float()
-        apart = (self._project(self._hidden(ids_BT)[0]) - own_TV).abs().max()
-        tolerance = PROBE_TOLERANCE.get(self.model.dtype, PROBE_TOLERANCE_LOW_PRECISION)
-        if apart > tolerance * own_TV.abs().max():
-            raise ValueError(
-                f"generator.model: {type(self.model).__name__} makes its logits in a way that the "
-                f"scorer does not know (off by {apart:.2g}); choose a model of another family, or "
-                "teach rewards.dense.family_logits."
-            )
+        before_NH = states_before_gold(self.model, batch)
+        return gold_likelihoods(batch, before_NH, self.head, self.positions_per_chunk)
 
 
-def family_logits(logits_NV: Tensor, config: PretrainedConfig) -> Tensor:
-    """What a family does to the output of its head, by the config field that states it."""
-    if (scale := getattr(config, "logits_scaling", None)) is not None:
-        # HyperCLOVA X multiplies by the field of that name; Granite and all others divide by it.
-        multiplies = config.model_type.startswith("hyperclovax")
-        logits_NV = logits_NV * scale if multiplies else logits_NV / scale
-    for factor in ("logit_scale", "lm_head_multiplier", "output_multiplier"):
-        if (scale := getattr(config, factor, None)) is not None:
-            logits_NV = logits_NV * scale
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits_NV = cap * torch.tanh(logits_NV / cap)
-    return logits_NV
+def states_before_gold(model: PreTrainedModel, batch: Sequence[ScoreRequest]) -> Tensor:
+    """The hidden state before each gold token, one request after the other: [N, H]."""
+    rows = [torch.tensor(r.prefix_ids + r.guidance_ids + r.gold_ids) for r in batch]
+    # Right padding: a causal model never looks at what comes after, so no mask is needed.
+    # Validity comes from the lengths below, never from the padding token.
+    ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)
+    hidden_BTH = body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state
+    return torch.cat(
+        [
+            hidden_BTH[i, r.num_tokens - len(r.gold_ids) - 1 : r.num_tokens - 1]
+            for i, r in enumerate(batch)
+        ]
+    )
 
 
-def _likelihood(request: ScoreRequest, nll_N: Tensor) -> Likelihood:
-    total = nll_N.double().sum().item()
-    if not math.isfinite(total):
-        raise ValueError(
-            f"episode {request.episode_id}: the generator gave a likelihood of {total}; "
-            "load it in float32 or bfloat16, or check its weights."
-        )
-    return Likelihood(total, tuple(nll_N.tolist()))
+def gold_likelihoods(
+    batch: Sequence[ScoreRequest], before_NH: Tensor, head: LogitHead, positions_per_chunk: int
+) -> list[Likelihood]:
+    """Likelihoods from the states before the gold tokens of all requests."""
+    gold_N = torch.tensor([i for r in batch for i in r.gold_ids], device=before_NH.device)
+    nll_N = gold_nll(lambda chunk: head(before_NH[chunk]), gold_N, positions_per_chunk).cpu()
+    per_request = nll_N.split([len(r.gold_ids) for r in batch])
+    return [finite_likelihood(r, nll) for r, nll in zip(batch, per_request, strict=True)]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from envs.types import Episode, Rollout
 from rewards.encode import GeneratorEncoder
 from rewards.improvement import improvement_percent
+from rewards.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.shaping import Shaping
-from rewards.types import Likelihood, LikelihoodScorer, Score, ScoreRequest
+from rewards.types import Likelihood, LikelihoodScorer, Score
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class StatusRules:
 class LikelihoodImprovement:
     """Scores rollouts by the shaped improvement of their plan over no plan.
 
-    The no-plan likelihood of an episode is computed once and kept for this object's life.
+    The no-plan likelihood of an episode is computed once for the life of `store`; without one, of
+    this object.
     """
 
     def __init__(
@@ -43,12 +45,13 @@ class LikelihoodImprovement:
         encoder: GeneratorEncoder,
         shaping: Shaping,
         rules: StatusRules,
+        store: LikelihoodStore | None = None,
     ) -> None:
         self.scorer = scorer
         self.encoder = encoder
         self.shaping = shaping
         self.rules: Mapping[str, float | str] = vars(rules)
-        self._baselines: dict[ScoreRequest, Likelihood] = {}
+        self.store = MemoryLikelihoodStore() if store is None else store
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         scored = [r for r in rollouts if self.rules[r.status.value] == "score"]
@@ -68,10 +71,11 @@ class LikelihoodImprovement:
         requests = [self.encoder.request(e, plan) for e, plan in plans]
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
-        unknown = [r for r in dict.fromkeys([*baselines, *requests]) if r not in self._baselines]
+        known = self.store.lookup(dict.fromkeys(baselines))
+        unknown = [r for r in dict.fromkeys([*baselines, *requests]) if r not in known]
         # One call, so that a scorer sees whole groups and can share what they share.
-        found = dict(zip(unknown, self.scorer.score(unknown), strict=True)) | self._baselines
-        self._baselines |= {r: found[r] for r in baselines}
+        found = dict(zip(unknown, self.scorer.score(unknown), strict=True)) | known
+        self.store.add({b: found[b] for b in baselines if b not in known})
         return [(found[r], found[b]) for r, b in zip(requests, baselines, strict=True)]
 
     def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:

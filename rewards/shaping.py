@@ -55,3 +55,11 @@ class Tiers:
     def __call__(self, improvement: float) -> float:
         tier = bisect_right(self.thresholds, improvement)
         return self.values[tier - 1] if tier else 0.0
+
+
+def first_threshold(shaping: Shaping) -> float | None:
+    """The improvement, in per cent, from which a stepped shaping pays; None where it has no steps.
+
+    A shaping has steps if it has `thresholds`.
+    """
+    return min(getattr(shaping, "thresholds", ()), default=None)

@@ -6,9 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from torch import Tensor
+
 from envs.types import Rollout
 
 TokenIds = tuple[int, ...]
+
+
+class Combine(Protocol):
+    """Makes one next-token distribution of several: hashable, as it is part of a request."""
+
+    def __call__(self, logits_NV: Sequence[Tensor]) -> Tensor:
+        """Scores [N, V] whose softmax is the distribution; the caller normalises them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Generators that write a chapter together, by name, and how their distributions combine."""
+
+    generators: tuple[str, ...]
+    combine: Combine
 
 
 @dataclass(frozen=True)
@@ -17,12 +35,14 @@ class ScoreRequest:
 
     `prefix_ids` is the same for all requests of an episode; `guidance_ids` is what the outcome put
     between it and the chapter; only `gold_ids` is scored. Their meaning is nothing to the scorer.
+    `mixture` is None where the scorer's one generator writes alone.
     """
 
     episode_id: str
     prefix_ids: TokenIds
     guidance_ids: TokenIds
     gold_ids: TokenIds
+    mixture: Mixture | None = None
 
     @property
     def num_tokens(self) -> int:

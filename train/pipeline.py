@@ -13,13 +13,12 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 import envs
 import rewards
 from envs.solo import SoloPlanner
-from envs.types import Rollout, Source
-from rewards.dense import DenseScorer
+from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
@@ -35,6 +34,7 @@ from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import LoraConfig, ModelConfig, RunConfig
+from train.scoring import baseline_store, make_scorer, scoring_noise
 from train.stages import Stages, keep
 
 ROLLOUTS_PER_TABLE = 8
@@ -109,17 +109,29 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = load_model(self.generator, "generator.model")
-        _on_device(model)
+        model, tokenizer = self._writer
         return LikelihoodImprovement(
-            self.scorer(model),
+            make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer),
             self.shaping,
             self.config.reward.rules,
+            baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
         )
 
-    def scorer(self, model: Any) -> DenseScorer:
-        return DenseScorer(model, **asdict(self.config.scorer))
+    @cached_property
+    def _writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The generator, loaded."""
+        model, tokenizer = load_model(self.generator, "generator.model")
+        return _on_device(model), tokenizer
+
+    def say_noise(self, episodes: Sequence[Episode]) -> None:
+        """Measures on these episodes how exact their rewards are, and prints it."""
+        with self.progress.stage("measure the scoring noise"):
+            line, is_fine = scoring_noise(
+                self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
+            )
+        if PartialState().is_main_process:
+            self.progress.say(line if is_fine else f"WARNING: {line}")
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -143,6 +155,8 @@ class Run:
         last = folder.last_checkpoint()
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
+        if config.scorer.noise_episodes:
+            self.say_noise(episodes[: config.scorer.noise_episodes])
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
@@ -182,7 +196,7 @@ class Run:
             sft = None
             if baseline is not None:
                 model, _ = load_model(baseline, "sft_baseline")
-                sft = self.scorer(_on_device(model))
+                sft = make_scorer(_on_device(model), self.config.scorer)
             advance()
             episodes = self.source.episodes(config.split)
             evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)

@@ -41,7 +41,7 @@ class ProgressDisplay:
         outcome = "failed"
         on_terminal = self._console.is_terminal
         if not on_terminal:
-            self._say(f"{title} ...")
+            self.say(f"{title} ...")
         try:
             if on_terminal:
                 with self._bar(title, total) as advance:
@@ -50,7 +50,7 @@ class ProgressDisplay:
                 yield self._lines(title, total)
             outcome = "done"
         finally:
-            self._say(f"{title}: {outcome} in {time.perf_counter() - started:.1f} s")
+            self.say(f"{title}: {outcome} in {time.perf_counter() - started:.1f} s")
 
     @contextmanager
     def waiting(self, title: str) -> Iterator[None]:
@@ -67,7 +67,7 @@ class ProgressDisplay:
             if time.perf_counter() - said_at >= self._seconds_between_lines:
                 said_at = time.perf_counter()
                 of_total = "" if total is None else f" of {total}"
-                self._say(f"{title}: {done}{of_total}" + (f", {note}" if note else ""))
+                self.say(f"{title}: {done}{of_total}" + (f", {note}" if note else ""))
 
         return advance
 
@@ -107,7 +107,8 @@ class ProgressDisplay:
             transient=True,
         )
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line for the reader, above any bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -126,10 +126,17 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    max_tokens_per_batch: Annotated[int, Field(gt=0)] = 16_384
-    """Padded tokens in one forward pass of the generator."""
-    positions_per_chunk: Annotated[int, Field(gt=0)] = 2_048
+    """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
+
+    max_tokens_per_batch: Annotated[int, Field(gt=0)] | None = None
+    """Tokens in one forward pass of the generator; empty to find out from the device."""
+    positions_per_chunk: Annotated[int, Field(gt=0)] = 256
     """Gold positions whose logits are held at once."""
+    prefix_store_gb: Annotated[float, Field(ge=0)] = 0.0
+    """CPU memory, in GiB, for the generator's state after contexts, so that a later epoch does not
+    read them again; 0 keeps none."""
+    noise_episodes: Annotated[int, Field(ge=0)] = 2
+    """Training episodes on which rounding noise is measured before training; 0 for none."""
 
 
 @dataclass(frozen=True)

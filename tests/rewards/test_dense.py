@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from rewards.dense import DenseScorer, gold_nll, token_budget_batches
+from rewards.dense import DenseScorer
 from rewards.types import Likelihood, ScoreRequest
 
 # Nats per token. Measured on every family below: at most 6e-6 where a scale of 100 spreads the
@@ -97,30 +97,6 @@ def test_a_model_in_bfloat16_is_no_unknown_family(make_model: MakeModel) -> None
         assert a.nll == pytest.approx(b.nll, rel=0.02)
 
 
-def test_uniform_logits_cost_log_vocab_per_gold_token() -> None:
-    nll = gold_nll(torch.randn(5, 3), torch.arange(5), lambda h: torch.zeros(len(h), 7), 2)
-    assert nll.tolist() == pytest.approx([math.log(7)] * 5)
-
-
-def test_gold_nll_by_pencil() -> None:
-    # Probabilities 1/4 and 3/4 of the gold token.
-    hidden = torch.tensor([[0.0, math.log(3)], [0.0, math.log(3)]])
-    nll = gold_nll(hidden, torch.tensor([0, 1]), lambda h: h, 10)
-    assert nll.tolist() == pytest.approx([math.log(4), math.log(4 / 3)])
-
-
-def test_the_sum_over_the_vocabulary_is_taken_in_fp32() -> None:
-    # In bfloat16, log(1000) would come out as 6.90625: off by 0.0015 nats.
-    nll = gold_nll(
-        torch.zeros(1, 2),
-        torch.tensor([0]),
-        lambda h: torch.zeros(1, 1000, dtype=torch.bfloat16),
-        1,
-    )
-    assert nll.dtype == torch.float32
-    assert nll.item() == pytest.approx(math.log(1000), abs=1e-6)
-
-
 @pytest.mark.parametrize("positions_per_chunk", [1, 3, 1000])
 def test_a_score_does_not_depend_on_the_chunks(
     make_model: MakeModel, positions_per_chunk: int
@@ -154,19 +130,6 @@ def test_equal_requests_get_the_very_same_score(make_model: MakeModel) -> None:
 
 def test_no_requests_have_no_scores(make_model: MakeModel) -> None:
     assert DenseScorer(make_model()).score([]) == []
-
-
-def test_batches_stay_within_the_budget_longest_first() -> None:
-    requests = [request(1, 0, n - 1, seed=n) for n in (3, 1, 5, 2, 4)]
-    lengths = [[r.num_tokens for r in batch] for batch in token_budget_batches(requests, 8)]
-    # 4 + 4 padded tokens fit into 8, 5 + 5 and 4 + 4 + 4 do not.
-    assert lengths == [[5], [4, 3], [2, 1]]
-
-
-def test_a_request_longer_than_the_budget_stands_alone() -> None:
-    requests = [request(1, 0, n - 1, seed=n) for n in (20, 3, 30, 2)]
-    lengths = [[r.num_tokens for r in batch] for batch in token_budget_batches(requests, 6)]
-    assert lengths == [[30], [20], [3, 2]]
 
 
 def test_a_likelihood_that_is_not_finite_is_an_error_that_names_the_episode(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_store import DiskLikelihoodStore
 from rewards.shaping import Raw, Tiers
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
 
@@ -140,3 +142,22 @@ def test_a_failed_score_is_an_error_that_names_the_episode_and_never_zero(
 def test_a_rule_is_a_number_or_score() -> None:
     with pytest.raises(ValueError, match=r"reward\.rules\.no_plan must be a number or 'score'"):
         StatusRules(no_plan="none")
+
+
+def test_a_second_reward_with_the_same_store_computes_no_plain_likelihood(
+    fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode, tmp_path: Path
+) -> None:
+    def reward() -> LikelihoodImprovement:
+        store = DiskLikelihoodStore(tmp_path, {"generator": "fake"})
+        return LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules(), store)
+
+    episodes = [make_episode(f"book/{i}", known=f"Ann owes Bob {i} rings.") for i in range(3)]
+    rollouts = [rollout(e, plan) for e in episodes for plan in ("Ann pays.", "")]
+    first = reward()(rollouts)
+    # Three episodes, plain and with a plan; an empty plan is the plain one.
+    assert len(fake_scorer.asked) == 3 + 3
+    fake_scorer.asked.clear()
+    assert reward()(rollouts) == first
+    baselines = [encoder.request(e) for e in episodes]
+    assert not set(baselines) & set(fake_scorer.asked)
+    assert len(fake_scorer.asked) == 3

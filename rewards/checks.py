@@ -1,0 +1,60 @@
+"""What a request and a likelihood must be; every message names the episode."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from rewards.types import Likelihood, ScoreRequest
+
+
+def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
+    """Refuses what no scorer can score under a model of this config.
+
+    Raises:
+        ValueError: there is no gold token, nothing before it, or more than the model's context.
+    """
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not request.gold_ids:
+        raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
+    if not request.prefix_ids and not request.guidance_ids:
+        raise ValueError(
+            f"episode {request.episode_id}: nothing stands before the gold chapter; "
+            "its first token has no prediction."
+        )
+    if longest is not None and request.num_tokens > longest:
+        raise ValueError(
+            f"episode {request.episode_id}: {request.num_tokens} tokens exceed the generator's "
+            f"context of {longest}; lower generator.max_context_tokens or max_gold_tokens."
+        )
+
+
+def check_plain(request: ScoreRequest) -> None:
+    """Refuses a request for several generators, which a scorer of one would score wrongly.
+
+    Raises:
+        ValueError: the request carries a mixture.
+    """
+    if request.mixture is not None:
+        raise ValueError(
+            f"episode {request.episode_id}: the request combines the generators "
+            f"{', '.join(request.mixture.generators)}, and this scorer has one; "
+            "score it with rewards.mixture.MixtureScorer."
+        )
+
+
+def finite_likelihood(request: ScoreRequest, nll_N: Tensor) -> Likelihood:
+    """The likelihood made of the gold tokens' costs.
+
+    Raises:
+        ValueError: a cost is not finite.
+    """
+    total = nll_N.double().sum().item()
+    if not math.isfinite(total):
+        raise ValueError(
+            f"episode {request.episode_id}: the generator gave a likelihood of {total}; "
+            "load it in float32 or bfloat16, or check its weights."
+        )
+    return Likelihood(total, tuple(nll_N.tolist()))

@@ -1,0 +1,244 @@
+"""Several real processes that score together: `python scoring_ranks.py <folder> <ranks>…`.
+
+For each number of ranks, every rank plays its part in all scenarios and writes what it saw to
+`<folder>/<ranks>/<rank>.json`, for test_distributed.py and test_equal_forwards.py to read.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.distributed import DistributedConfig
+from transformers.utils import logging
+
+from rewards.dense import DenseScorer
+from rewards.distributed import DistributedScorer
+from rewards.equal_forwards import EqualForwards, shard_layers
+from rewards.exchange import Exchange
+from rewards.flops import ModelShape
+from rewards.generator_key import weights_digest
+from rewards.types import Likelihood, ScoreRequest
+
+PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
+VOCABULARY = 100
+# So many that no group needs to be split to balance them over 4 ranks.
+NUM_STRADDLING = 16
+TIMEOUT = timedelta(seconds=150)
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=256,
+    )
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config)
+
+
+def group(episode: int, num_plans: int = 4) -> list[ScoreRequest]:
+    """The requests of one episode; the first has no plan."""
+    rng = random.Random(episode)
+
+    def ids(count: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(VOCABULARY) for _ in range(count))
+
+    prefix, gold = ids(rng.randrange(20, 60)), ids(rng.randrange(5, 25))
+    plans = [(), *(ids(rng.randrange(1, 20)) for _ in range(num_plans))]
+    return [ScoreRequest(f"bóok/{episode}", prefix, plan, gold) for plan in plans]
+
+
+def requests_of(scenario: str, rank: int, num_ranks: int) -> list[ScoreRequest]:
+    """What a rank asks for in a scenario of plain scoring."""
+    if scenario == "straddling":
+        # Every episode's plans are dealt over all ranks, and every rank wants its baseline.
+        groups = [group(episode) for episode in range(NUM_STRADDLING)]
+        return [r for g in groups for i, r in enumerate(g) if i == 0 or i % num_ranks == rank]
+    if scenario == "uneven":
+        return [r for episode in range(3 * rank) for r in group(10 * rank + episode)]
+    if scenario == "one_group":
+        return group(7, num_plans=12) if rank == 0 else []
+    if scenario == "repeated":
+        return [*group(3), *group(3)]
+    assert scenario == "nobody"
+    return []
+
+
+class Watched:
+    """Passes on to a scorer, and keeps what reached it."""
+
+    def __init__(self, scorer: DenseScorer) -> None:
+        self.scorer = scorer
+        self.asked: list[ScoreRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+        self.asked.extend(requests)
+        return self.scorer.score(requests)
+
+
+def plain(scenario: str, exchange: Exchange, ranks_per_replica: int = 1) -> dict[str, Any]:
+    model = tiny_llama()
+    watched = Watched(DenseScorer(model))
+    scorer = DistributedScorer(watched, ModelShape.of(model), exchange, ranks_per_replica)
+    asked = requests_of(scenario, exchange.rank, exchange.num_ranks)
+    sent = exchange.num_bytes_sent
+    found = scorer.score(asked)
+    return {
+        "token_nll": [f.token_nll for f in found],
+        "num_scored": len(watched.asked),
+        "prefixes": sorted({str(r.prefix_ids) for r in watched.asked}),
+        "bytes_sent": exchange.num_bytes_sent - sent,
+    }
+
+
+def one_bad_request(exchange: Exchange) -> dict[str, Any]:
+    """The last rank asks for an empty chapter; afterwards all ask for what can be scored."""
+    model = tiny_llama()
+    scorer = DistributedScorer(DenseScorer(model), ModelShape.of(model), exchange)
+    asked = group(exchange.rank)
+    if exchange.rank == exchange.num_ranks - 1:
+        asked = [ScoreRequest("book/empty", (1, 2), (), ())]
+    try:
+        scorer.score(asked)
+    except Exception as error:
+        after = scorer.score(group(exchange.rank))
+        return {"kind": type(error).__name__, "text": str(error), "scored_after": len(after)}
+    raise AssertionError("an empty chapter was scored")
+
+
+def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
+    """Scores under weights that are spread over the ranks, some of which have nothing to do."""
+    model = tiny_llama().eval()
+    # Small batches and chunks, so that there are many calls to keep equal.
+    scorer = DenseScorer(model, max_tokens_per_batch=150, positions_per_chunk=16)
+    shape = ModelShape.of(model)
+    mesh = init_device_mesh("cpu", (exchange.num_ranks,))
+    shard_layers(model, mesh)
+    in_step = EqualForwards.of_body(exchange, model)
+    if with_head:
+        head = model.get_output_embeddings()
+        fully_shard(head, mesh=mesh, reshard_after_forward=True)
+        in_step.watch(head, lambda: head(torch.zeros(1, model.config.hidden_size)))
+    distributed = DistributedScorer(scorer, shape, exchange, in_step=in_step)
+    asked = [r for episode in range(2 * exchange.rank) for r in group(episode)]
+    found = distributed.score(asked)
+    weight = model.model.layers[0].mlp.up_proj.weight
+    calls = {"num_calls": in_step.num_calls, "num_idle_calls": in_step.num_idle_calls}
+    error = ""
+    try:
+        distributed.score([ScoreRequest("book/empty", (1,), (), ())] * exchange.rank)
+    except ValueError as caught:
+        error = str(caught)
+    return {
+        **calls,
+        "off_by": off_by(found, DenseScorer(tiny_llama()).score(asked)),
+        "is_key_of_whole": weights_digest(model) == weights_digest(tiny_llama()),
+        "share_of_weights": weight.to_local().numel() / weight.numel(),
+        "error": error,
+    }
+
+
+def tensor_parallel(exchange: Exchange, folder: Path) -> dict[str, Any]:
+    """One replica whose every weight is spread over the ranks; only the first asks for anything."""
+    if exchange.rank == 0:
+        tiny_llama().save_pretrained(folder / "model")
+    dist.barrier()
+    model = LlamaForCausalLM.from_pretrained(
+        folder / "model", distributed_config=DistributedConfig(tp_plan="auto")
+    )
+    shape, whole = ModelShape.of(model), tiny_llama()
+    scorer = DistributedScorer(DenseScorer(model), shape, exchange, exchange.num_ranks)
+    asked = group(1) if exchange.rank == 0 else []
+    weight = model.model.layers[0].mlp.up_proj.weight
+    return {
+        "off_by": off_by(scorer.score(asked), DenseScorer(whole).score(asked)),
+        "share_of_weights": weight.to_local().numel() / weight.numel(),
+        "is_key_of_whole": weights_digest(model) == weights_digest(whole),
+    }
+
+
+def off_by(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> float:
+    """The largest difference, in nats per token."""
+    pairs = [
+        pair
+        for f, e in zip(found, expected, strict=True)
+        for pair in zip(f.token_nll, e.token_nll, strict=True)
+    ]
+    return max((abs(a - b) for a, b in pairs), default=0.0)
+
+
+def killed(exchange: Exchange) -> dict[str, Any]:
+    """The last rank is killed while the others wait for its answer."""
+
+    class Dying:
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+            if exchange.rank == exchange.num_ranks - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return [Likelihood(1.0 * len(r.gold_ids), (1.0,) * len(r.gold_ids)) for r in requests]
+
+    scorer = DistributedScorer(Dying(), ModelShape.of(tiny_llama()), exchange)
+    started = time.perf_counter()
+    try:
+        scorer.score(group(exchange.rank))
+    except Exception as error:
+        seconds = time.perf_counter() - started
+        return {"kind": type(error).__name__, "text": str(error), "seconds": seconds}
+    raise AssertionError("a dead rank was not missed")
+
+
+def play(rank: int, num_ranks: int, folder: Path) -> None:
+    """All scenarios, as one rank; the last of them breaks the process group."""
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    store = dist.FileStore(str(folder / "rendezvous"), num_ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks, timeout=TIMEOUT)
+    exchange = Exchange()
+    seen: dict[str, Any] = {name: plain(name, exchange) for name in PLAIN}
+    seen["replicas_of_two"] = plain("straddling", exchange, ranks_per_replica=2)
+    seen["one_bad_request"] = one_bad_request(exchange)
+    seen["sharded_layers"] = sharded(exchange, with_head=False)
+    seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
+    # As torchrun would set them; transformers reads them.
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
+    # Two heads of keys and values cannot be spread over more ranks.
+    if num_ranks == 2:
+        seen["tensor_parallel"] = tensor_parallel(exchange, folder)
+    result = folder / f"{rank}.json"
+    result.write_text(json.dumps(seen))
+    result.write_text(json.dumps({**seen, "killed": killed(exchange)}))
+
+
+def main(folder: Path, counts_of_ranks: Sequence[int]) -> None:
+    for num_ranks in counts_of_ranks:
+        here = folder / str(num_ranks)
+        here.mkdir()
+        # Forked from one process that has imported everything, and started no thread.
+        context = multiprocessing.get_context("fork")
+        ranks = [context.Process(target=play, args=(r, num_ranks, here)) for r in range(num_ranks)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(count) for count in sys.argv[2:]])
