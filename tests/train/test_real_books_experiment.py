@@ -92,4 +92,5 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(
     )
     assert again.evaluate(ModelConfig(path=str(folder.policy_dir))) == evaluation
     assert not any(title in shown.getvalue() for title in ("generator", "warm start", "SFT"))
-    assert not (tmp_path / "cache").exists()
+    # But for the likelihoods without a plan, nothing was made again.
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["likelihoods"]
