@@ -12,20 +12,13 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from envs.books import read_shelf
-from envs.sources.salient import (
-    Lexicon,
-    all_words,
-    first_sentence,
-    last_words,
-    replace_words,
-    stretches,
-)
+from envs.sources.salient import Lexicon, all_words, first_sentence, last_words, stretches
 from envs.sources.word_plans import PARTS, WordPlan
 from envs.types import Book, Chapter, Episode, Section, Split, StoryContext
 
@@ -52,9 +45,6 @@ class BookshelfSource:
     """Share of the training books, rounded, that the generator learns to write from; the agent then
     learns from the others alone. Of a book that it has learned from, a small generator knows who
     appears, and a plan that tells it so is worth nothing there. Empty: both learn from all."""
-    swap_names: bool = False
-    """Whether the agent's training episodes and demonstrations have invented names, drawn anew for
-    each, so that it learns to read who matters and not to know it. Never in a test."""
     max_gold_words: Count | None = None
     """The chapter is scored up to so many words; empty for all of it."""
     max_previous_words: Budget = None
@@ -89,12 +79,11 @@ class BookshelfSource:
 
     def episodes(self, split: Split) -> list[Episode]:
         kept_back = self._generator_books if self.generator_share is not None else ()
-        pages = [
-            page for page in self._pages(split) if page.is_opening and page.book_id not in kept_back
+        return [
+            self._episode(page, self._reference_plans(page))
+            for page in self._pages(split)
+            if page.is_opening and page.book_id not in kept_back
         ]
-        if split == "train":
-            pages = self._with_other_names(pages)
-        return [self._episode(page, self._reference_plans(page)) for page in pages]
 
     def writing_samples(self) -> list[tuple[Episode, str]]:
         """The generator's books, stretch by stretch, not their chapters' openings alone."""
@@ -110,7 +99,7 @@ class BookshelfSource:
         """Names, then a plan of names and rare words, all quoted from x at random."""
         rng = random.Random(f"demonstrations/{self.seed}")
         pages = [page for page in self._pages("train") if page.cast]
-        chosen = self._with_other_names([rng.choice(pages) for _ in range(self.num_demonstrations)])
+        chosen = [rng.choice(pages) for _ in range(self.num_demonstrations)]
         return [
             (self._episode(page), self._uninformed_answer(page, marker, rng)) for page in chosen
         ]
@@ -160,25 +149,6 @@ class BookshelfSource:
             **dict.fromkeys(validation, "validation"),
             **dict.fromkeys(train, "train"),
         }
-
-    def _with_other_names(self, pages: Sequence[_Page]) -> list[_Page]:
-        if not self.swap_names:
-            return list(pages)
-        rng = random.Random(f"names/{self.seed}")
-        renamed = []
-        for page in pages:
-            names = self._lexicon.names(f"{page.context_text}\n{page.gold.text}")
-            others = _some(self._invented_names, len(names), rng)
-            # A shelf of a few names may not give enough; the rest then stay.
-            renamed.append(page.renamed(dict(zip(names, others, strict=False))))
-        return renamed
-
-    @functools.cached_property
-    def _invented_names(self) -> list[str]:
-        """The beginning of one name and the end of another: they read like names of no book."""
-        known = {name for page in self._pages("train") for name in page.cast}
-        halves = [(name[: (len(name) + 1) // 2], name[len(name) // 2 :]) for name in known]
-        return sorted({begin + end for begin, _ in halves for _, end in halves} - known)
 
     @functools.cached_property
     def _generator_books(self) -> frozenset[str]:
@@ -247,7 +217,7 @@ class BookshelfSource:
         rng = random.Random(f"other/{self.seed}/{page.episode_id}")
         book = rng.choice([b for b in self._shelf if b.book_id != page.book_id])
         chapter = rng.choice(book.chapters)
-        return replace(chapter, text=stretches(chapter.text, self.max_gold_words)[0])
+        return dataclasses.replace(chapter, text=stretches(chapter.text, self.max_gold_words)[0])
 
     def _shown_plan(self, true: WordPlan, other: WordPlan, rng: random.Random) -> str:
         if rng.random() < self.planless_share:
@@ -284,16 +254,6 @@ class _Page:
     @property
     def words(self) -> set[str]:
         return all_words(self.context_text)
-
-    def renamed(self, new: Mapping[str, str]) -> _Page:
-        """The same page with each name that has a new one replaced by it, throughout."""
-        sections = tuple(
-            replace(section, text=replace_words(section.text, new))
-            for section in self.context.sections
-        )
-        gold = Chapter(replace_words(self.gold.title, new), replace_words(self.gold.text, new))
-        cast = tuple(new.get(name, name) for name in self.cast)
-        return replace(self, context=StoryContext(sections), cast=cast, gold=gold)
 
 
 def _pages_of(book: Book, settings: BookshelfSource, lexicon: Lexicon) -> Iterator[_Page]:

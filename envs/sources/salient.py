@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # Letters only: a possessive or a contraction ends at its apostrophe, a compound at its hyphen.
@@ -75,11 +75,6 @@ class Lexicon:
 
 def all_words(text: str) -> set[str]:
     return set(_WORD.findall(text))
-
-
-def replace_words(text: str, new: Mapping[str, str]) -> str:
-    """The text with whole words replaced."""
-    return _WORD.sub(lambda match: new.get(match.group(), match.group()), text)
 
 
 def stretches(text: str, num_words: int | None) -> list[str]:

@@ -174,24 +174,6 @@ def test_a_share_that_leaves_the_agent_no_book_is_refused(paths: list[str]) -> N
         source(paths, generator_share=0.95).episodes("train")
 
 
-def test_swapped_names_are_new_in_every_training_episode_and_the_same_throughout_it(
-    paths: list[str],
-) -> None:
-    plain, swapped = source(paths), source(paths, swap_names=True)
-    renamed = swapped.episodes("train")
-    for before, after in zip(plain.episodes("train"), renamed, strict=True):
-        assert before.episode_id == after.episode_id
-        old, new = (listed(e.plans["inferable"], "names") for e in (before, after))
-        # The hero is in the context and in the chapter, under one name that no book has.
-        assert len(old) == len(new) == 1 and not set(new) & set(NAMES)
-        assert after.chapter.text.count(new[0]) == before.chapter.text.count(old[0]) == 2
-        read = f"{after.chapter.text}\n{Prompts().render(after.context)}"
-        assert re.search(rf"\b{old[0]}\b", read) is None
-    assert len({e.plans["inferable"] for e in renamed}) > len({e.book_id for e in renamed})
-    assert swapped.episodes("test") == plain.episodes("test")
-    assert swapped.writing_samples() == plain.writing_samples()
-
-
 def test_the_shares_decide_which_samples_have_plans_and_which_plans_are_true(
     paths: list[str],
 ) -> None:
