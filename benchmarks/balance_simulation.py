@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import time
@@ -19,7 +17,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config
@@ -28,6 +25,7 @@ from rewards.balance import assign, balance, ideal_flops, makespan_flops
 from rewards.distributed import ROW_INTS, Job, Row, plan_jobs
 from rewards.flops import GroupCost, ModelShape, group_flops
 from rewards.packing import packed_bytes
+from train.bench.machine import describe_machine
 
 RESULTS = Path(__file__).with_name("results") / "balance_simulation.json"
 RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -199,16 +197,6 @@ def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) 
     )
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, nargs="+", default=RANKS)
@@ -223,7 +211,7 @@ def main() -> None:
     ]
     written = {
         "command": "python -m benchmarks.balance_simulation",
-        "machine": machine(),
+        "machine": describe_machine(torch.device("cpu")),
         "model": {"name": "Qwen2.5-7B", **asdict(shape)},
         "seeds": len(SEEDS),
         "results": [asdict(result) for result in results],

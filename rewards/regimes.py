@@ -24,8 +24,7 @@ class LengthRegimes:
 
     def __init__(self, config: PretrainedConfig) -> None:
         text = config.get_text_config()
-        nested = [getattr(text, name, None) for name in ("rope_parameters", "rope_scaling")]
-        fields = [vars(text), *_dicts(nested)]
+        fields = [vars(text), *_dicts([getattr(text, "rope_parameters", None)])]
         found = {f.get(name) for f in fields for name in LENGTH_FIELDS}
         self._last = sorted(n for n in found if isinstance(n, int) and n > 0)
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def test_two_prompts_per_rank_are_enough_for_a_makespan_of_1_10(
     repository: Path, tmp_path: Path
@@ -29,8 +27,6 @@ def test_two_prompts_per_rank_are_enough_for_a_makespan_of_1_10(
 
 def test_committed_results_are_of_the_ranks_that_were_asked_for(repository: Path) -> None:
     path = repository / "benchmarks" / "results" / "balance_simulation.json"
-    if not path.exists():
-        pytest.skip("not measured yet")
     written = json.loads(path.read_text())
     assert {r["ranks"] for r in written["results"]} == {2**n for n in range(3, 11)}
     enough = [r for r in written["results"] if r["prompts"] >= 2 * r["ranks"]]

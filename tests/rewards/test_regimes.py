@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transformers import PretrainedConfig
+from transformers import Gemma3TextConfig, LlamaConfig, PretrainedConfig
 
 from rewards.regimes import LengthRegimes
 
@@ -13,10 +13,14 @@ def test_a_regime_ends_with_the_length_that_bounds_it() -> None:
 
 
 def test_lengths_of_rotary_embeddings_are_found_where_families_keep_them() -> None:
-    one = {"rope_type": "longrope", "original_max_position_embeddings": 50}
+    plain = {"rope_type": "default", "rope_theta": 10_000.0}
+    yarn = plain | {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 50}
     for config in (
-        PretrainedConfig(rope_scaling=one),
-        PretrainedConfig(rope_parameters={"full_attention": one, "sliding_attention": {}}),
+        LlamaConfig(rope_parameters=yarn),
+        Gemma3TextConfig(
+            rope_parameters={"full_attention": yarn, "sliding_attention": plain},
+            sliding_window=50,
+        ),
         PretrainedConfig(original_max_position_embeddings=50),
     ):
         assert [LengthRegimes(config).of(n) for n in (50, 51)] == [0, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewards.shaping import Clipped, Raw, Tiers
+from rewards.shaping import Clipped, Raw, Tiers, first_threshold
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,8 @@ def test_thresholds_that_do_not_rise_are_refused(thresholds: tuple[float, ...]) 
 def test_every_threshold_has_a_value() -> None:
     with pytest.raises(ValueError, match="one value per threshold; got 1 for 2"):
         Tiers((1.0, 2.0), (0.5,))
+
+
+def test_the_first_threshold_is_where_a_stepped_shaping_begins_to_pay() -> None:
+    assert first_threshold(Tiers()) == 0.05
+    assert first_threshold(Raw()) is first_threshold(Clipped()) is None
