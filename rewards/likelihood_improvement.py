@@ -69,13 +69,18 @@ class LikelihoodImprovement:
         """For each episode and plan, the gold chapter's likelihood with the plan and without."""
         baselines = [self.encoder.request(e) for e, _ in plans]
         requests = [self.encoder.request(e, plan) for e, plan in plans]
+        known = self.store.lookup(dict.fromkeys(baselines))
+        missing = [b for b in dict.fromkeys(baselines) if b not in known]
+        # Apart from the plans: what is scored together decides the last digits, and those of a plan
+        # must not depend on what an earlier run has kept, or a resumed run would go another way.
+        scored = dict(zip(missing, self.scorer.score(missing), strict=True))
+        self.store.add(scored)
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
-        known = self.store.lookup(dict.fromkeys(baselines))
-        unknown = [r for r in dict.fromkeys([*baselines, *requests]) if r not in known]
+        found = known | scored
+        unknown = [r for r in dict.fromkeys(requests) if r not in found]
         # One call, so that a scorer sees whole groups and can share what they share.
-        found = dict(zip(unknown, self.scorer.score(unknown), strict=True)) | known
-        self.store.add({b: found[b] for b in baselines if b not in known})
+        found |= zip(unknown, self.scorer.score(unknown), strict=True)
         return [(found[r], found[b]) for r, b in zip(requests, baselines, strict=True)]
 
     def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:
