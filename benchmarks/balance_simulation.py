@@ -15,17 +15,17 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config
 
 from rewards.balance import assign, balance, ideal_flops, makespan_flops
 from rewards.distributed import ROW_INTS, Job, Row, plan_jobs
 from rewards.flops import GroupCost, ModelShape, group_flops
 from rewards.packing import packed_bytes
 from train.bench.machine import describe_machine
+from train.bench.scales import CUDA
 
 RESULTS = Path(__file__).with_name("results") / "balance_simulation.json"
 RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -75,20 +75,6 @@ class Measured:
     """Likelihoods sent by the rank that sends most."""
     exchange_bytes_total: int
     """All of it, over all ranks."""
-
-
-def qwen2_5_7b() -> ModelShape:
-    config = Qwen2Config(
-        vocab_size=152_064,
-        hidden_size=3_584,
-        intermediate_size=18_944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        tie_word_embeddings=False,
-    )
-    with torch.device("meta"):
-        return ModelShape.of(AutoModelForCausalLM.from_config(config))
 
 
 def published_episode(rng: random.Random, attempts: int) -> Episode:
@@ -202,7 +188,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=RANKS)
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    shape = qwen2_5_7b()
+    shape = ModelShape.of(replace(CUDA, device="meta").make_model())
     results = [
         measure(shape, num_ranks, num_prompts, attempts)
         for num_ranks in options.ranks

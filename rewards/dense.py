@@ -77,7 +77,7 @@ class DenseScorer:
 
 def states_before_gold(model: PreTrainedModel, batch: Sequence[ScoreRequest]) -> Tensor:
     """The hidden state before each gold token, one request after the other: [N, H]."""
-    rows = [torch.tensor(r.prefix_ids + r.guidance_ids + r.gold_ids) for r in batch]
+    rows = [torch.tensor(r.token_ids) for r in batch]
     # Right padding: a causal model never looks at what comes after, so no mask is needed.
     # Validity comes from the lengths below, never from the padding token.
     ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(model.device)

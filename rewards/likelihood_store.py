@@ -103,8 +103,7 @@ def request_digest(request: ScoreRequest) -> bytes:
 
     Neither the episode's name nor the border between prefix and guidance is part of it.
     """
-    ids = request.prefix_ids + request.guidance_ids + request.gold_ids
-    content = array("q", [len(request.gold_ids), *ids]).tobytes()
+    content = array("q", [len(request.gold_ids), *request.token_ids]).tobytes()
     by_whom = b"" if request.mixture is None else repr(request.mixture).encode()
     return hashlib.sha256(content + by_whom).digest()
 

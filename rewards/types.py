@@ -45,6 +45,11 @@ class ScoreRequest:
     mixture: Mixture | None = None
 
     @property
+    def token_ids(self) -> TokenIds:
+        """All of it, as the generator reads it."""
+        return self.prefix_ids + self.guidance_ids + self.gold_ids
+
+    @property
     def num_tokens(self) -> int:
         return len(self.prefix_ids) + len(self.guidance_ids) + len(self.gold_ids)
 

@@ -50,7 +50,7 @@ class OneAtATime:
         return [self._score_one(request) for request in workload.requests]
 
     def _score_one(self, request: ScoreRequest) -> Likelihood:
-        ids_1T = torch.tensor([all_ids(request)], device=self.model.device)
+        ids_1T = torch.tensor([request.token_ids], device=self.model.device)
         logits_1TV = self.model(input_ids=ids_1T, use_cache=False).logits
         logprobs_1TV = logits_1TV[:, :-1].float().log_softmax(-1)
         chosen_T = logprobs_1TV.gather(-1, ids_1T[:, 1:, None])[0, :, 0]
@@ -118,15 +118,11 @@ def longest(batch: Sequence[ScoreRequest]) -> int:
 
 def padded(batch: Sequence[ScoreRequest], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids, padded on the right, and the mask of what is no padding: [B, T] each."""
-    rows = [torch.tensor(all_ids(request)) for request in batch]
+    rows = [torch.tensor(request.token_ids) for request in batch]
     masks = [torch.ones_like(row) for row in rows]
     ids_BT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask_BT = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True)
     return ids_BT.to(device), mask_BT.to(device)
-
-
-def all_ids(request: ScoreRequest) -> tuple[int, ...]:
-    return request.prefix_ids + request.guidance_ids + request.gold_ids
 
 
 def likelihood(nll_N: Tensor) -> Likelihood:
