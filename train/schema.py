@@ -12,9 +12,12 @@ from pydantic import Field
 from envs.agents import Sampling
 from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
+from rewards.window import GivesWay
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
+
+Quantization = Literal["int8"]
 
 Component = Mapping[str, Any]
 """A node with `_target_: package.module.ClassName` and the fields of that class."""
@@ -88,6 +91,12 @@ class GeneratorConfig:
     """Longer plans lose their end."""
     max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer chapters are scored up to here."""
+    gives_way: GivesWay = "plan"
+    """What is cut where context, plan and chapter together are longer than the model's window;
+    `nothing` stops the run instead."""
+    quantization: Quantization | None = None
+    """Linear layers' weights in 8 bits while scoring (torchao, `pip install nextchapter[int8]`);
+    what that costs in accuracy is measured and printed before training."""
 
     @property
     def is_trained(self) -> bool:
@@ -125,6 +134,18 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class ShardingConfig:
+    """How a generator that is too large for one device is spread over ranks."""
+
+    method: Literal["none", "tensor_parallel", "fsdp"] = "none"
+    """`none`: each process holds the whole generator. `tensor_parallel`: the ranks of a replica
+    compute each layer together. `fsdp`: they gather its weights, and each scores chapters of its
+    own."""
+    ranks_per_replica: Annotated[int, Field(ge=2)] | None = None
+    """Neighbouring ranks that hold one generator; empty for all ranks."""
+
+
+@dataclass(frozen=True)
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
@@ -137,6 +158,7 @@ class ScorerConfig:
     read them again; 0 keeps none."""
     noise_episodes: Annotated[int, Field(ge=0)] = 2
     """Training episodes on which rounding noise is measured before training; 0 for none."""
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
 
 @dataclass(frozen=True)
