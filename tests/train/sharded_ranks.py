@@ -79,7 +79,7 @@ def play(rank: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(NUM_RANKS)}
     # accelerate wants an address, though the group is there already.
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
-    store = dist.FileStore(str(folder / "rendezvous"), NUM_RANKS)  # pyright: ignore[reportPrivateImportUsage]
+    store = dist.FileStore(str(folder / "rendezvous"), NUM_RANKS)
     dist.init_process_group(
         "gloo", store=store, rank=rank, world_size=NUM_RANKS, timeout=timedelta(seconds=100)
     )
