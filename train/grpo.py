@@ -7,14 +7,11 @@ function below joins them with their episodes again by that id.
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import (
@@ -28,43 +25,27 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from envs.solo import SoloPlanner
 from envs.tokens import end_id
-from envs.types import Episode, PlanStatus, Reply, Rollout
-from rewards.encode import CUTTABLE
-from rewards.types import Reward, Score
+from envs.types import Episode, Reply
+from rewards.types import Reward
+from train.reinforcement import ReinforcementSettings, num_processes, trainer_arguments
+from train.rollouts import Judge, OnScored, summary
 
 
 @dataclass(frozen=True)
-class GrpoSettings:
+class GrpoSettings(ReinforcementSettings):
     """Group-relative policy optimisation; `configs/trainer/` has whole settings."""
 
-    max_steps: Annotated[int, Field(gt=0)] = 100
-    """Optimizer steps."""
+    algorithm: Literal["grpo"] = "grpo"
     num_generations: Annotated[int, Field(gt=1)] = 8
     """G: attempts per episode."""
     episodes_per_step: Annotated[int, Field(gt=0)] = 16
     """Episodes per optimizer step, over all processes; each is attempted G times."""
-    per_device_batch_size: Annotated[int, Field(gt=0)] = 128
-    """Attempts per forward and backward pass of one process."""
-    max_completion_length: Annotated[int, Field(gt=0)] = 96
-    """Longest answer, in tokens."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    lr_scheduler_type: str = "constant_with_warmup"
-    lr_scheduler_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL penalty to the warm start (k3 estimator); 0 leaves it out."""
     epsilon: Annotated[float, Field(gt=0)] = 0.2
     """Clip range of the probability ratio."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
     loss_type: str = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    save_steps: Annotated[int, Field(gt=0)] = 50
-    """Optimizer steps between checkpoints."""
-    bf16: bool = False
-    gradient_checkpointing: bool = False
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Any other field of TRL's GRPOConfig, passed on as it is."""
 
@@ -86,13 +67,10 @@ class EpisodeReward:
         env: SoloPlanner,
         reward: Reward,
         end_ids: frozenset[int],
-        on_scored: Callable[[Sequence[Rollout], Sequence[Score]], None] | None = None,
+        on_scored: OnScored | None = None,
     ) -> None:
-        self.episodes = {e.episode_id: e for e in episodes}
-        self.env = env
-        self.reward = reward
+        self.judge = Judge(episodes, env, reward, on_scored)
         self.end_ids = end_ids
-        self.on_scored = on_scored
 
     def __call__(
         self,
@@ -103,34 +81,17 @@ class EpisodeReward:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
-        rollouts = [
-            self.env.conclude(self.episodes[id_], Reply(turns[0]["content"], not self._ended(ids)))
-            for id_, turns, ids in zip(episode_id, completions, completion_ids, strict=True)
+        replies = [
+            Reply(turns[0]["content"], truncated=not self._ended(ids))
+            for turns, ids in zip(completions, completion_ids, strict=True)
         ]
-        scores = self.reward(rollouts)
+        rollouts, scores = self.judge(episode_id, replies)
         for name, value in summary(rollouts, scores).items():
             log_metric(name, value)
-        if self.on_scored is not None:
-            self.on_scored(rollouts, scores)
         return [score.reward for score in scores]
 
     def _ended(self, ids: Sequence[int]) -> bool:
         return bool(ids) and ids[-1] in self.end_ids
-
-
-def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
-    """Mean improvement in per cent, the share of each plan status, and what was cut how often.
-
-    Improvement and cuts are those of the rollouts that were scored, not judged by a rule.
-    """
-    counts = Counter(r.status for r in rollouts)
-    shares = {f"plan/{status}": counts[status] / len(rollouts) for status in PlanStatus}
-    gained = [s.improvement for s in scores if s.improvement is not None]
-    if not gained:
-        return shares
-    cuts = Counter(part for score in scores for part in score.cut)
-    cut_shares = {f"cut/{part}": cuts[part] / len(gained) for part in CUTTABLE}
-    return {"improvement": sum(gained) / len(gained), **shares, **cut_shares}
 
 
 def train_grpo(
@@ -144,7 +105,7 @@ def train_grpo(
     output_dir: Path,
     seed: int,
     callbacks: Sequence[TrainerCallback] = (),
-    on_scored: Callable[[Sequence[Rollout], Sequence[Score]], None] | None = None,
+    on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
 ) -> PreTrainedModel:
@@ -178,7 +139,7 @@ def steps_per_generation(settings: GrpoSettings) -> int:
     Raises:
         ValueError: the attempts of a step do not divide over processes and micro-batches.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = num_processes()
     attempts = settings.episodes_per_step * settings.num_generations
     steps, rest = divmod(attempts, settings.per_device_batch_size * processes)
     if rest or not steps:
@@ -194,35 +155,14 @@ def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConf
     """Settings in TRL's terms."""
     accumulation = steps_per_generation(settings)
     return GRPOConfig(
-        output_dir=str(output_dir),
-        max_steps=settings.max_steps,
+        **trainer_arguments(settings, output_dir, seed, accumulation),
         num_generations=settings.num_generations,
-        per_device_train_batch_size=settings.per_device_batch_size,
-        gradient_accumulation_steps=accumulation,
         steps_per_generation=accumulation,
         max_completion_length=settings.max_completion_length,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        lr_scheduler_kwargs=dict(settings.lr_scheduler_kwargs),
-        warmup_steps=settings.warmup_ratio,
-        adam_beta1=settings.adam_beta1,
-        adam_beta2=settings.adam_beta2,
-        weight_decay=0.0,
-        max_grad_norm=settings.max_grad_norm,
         beta=settings.beta,
         epsilon=settings.epsilon,
         temperature=settings.temperature,
         loss_type=settings.loss_type,
         scale_rewards=settings.scale_rewards,
-        save_steps=settings.save_steps,
-        save_total_limit=2,
-        bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        seed=seed,
-        logging_steps=1,
-        report_to=[],
-        disable_tqdm=True,
         **settings.trl,
     )

@@ -22,7 +22,8 @@ from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
-from train import grpo
+from train import algorithms
+from train.algorithms import check_division, train_policy
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
@@ -73,7 +74,7 @@ class Run:
             empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        grpo.steps_per_generation(config.trainer)
+        check_division(config.trainer)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
@@ -144,7 +145,7 @@ class Run:
                 if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
             },
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo),
+            "code": source_fingerprint(envs, rewards, *algorithms.CODE),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
@@ -163,7 +164,7 @@ class Run:
         ):
             policy, tokenizer = load_model(self.warm_start, "policy.model")
             recorder = Recorder(log, advance)
-            policy = grpo.train_grpo(
+            policy = train_policy(
                 policy,
                 tokenizer,
                 self.env,
