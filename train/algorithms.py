@@ -12,14 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
-from train import grpo, ppo, reinforcement, rollouts
-from train.grpo import GrpoSettings, steps_per_generation, train_grpo
+from train import dynamic_sampling, grpo, ppo, reinforcement, rollouts, signal
+from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
 from train.rollouts import OnScored
 
 # What a trained policy depends on, whichever algorithm trained it.
-CODE = (grpo, ppo, reinforcement, rollouts)
+CODE = (grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal)
 
 
 def _algorithm(trainer: Any) -> str:
@@ -39,16 +39,17 @@ TrainerSettings = Annotated[
 ]
 
 
-def check_division(settings: GrpoSettings | PpoSettings) -> None:
-    """Refuses, before any work is done, attempts that do not divide over processes and batches.
+def check_trainer(settings: GrpoSettings | PpoSettings) -> None:
+    """Refuses, before any work is done, what this machine and these processes cannot do.
 
     Raises:
-        ValueError: they do not.
+        ValueError: attempts do not divide over processes and batches, or a sampler is missing.
     """
     if isinstance(settings, PpoSettings):
         divide(settings)
     else:
         steps_per_generation(settings)
+        check_sampler(settings)
 
 
 def train_policy(
@@ -65,8 +66,12 @@ def train_policy(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    noise: float = 0.0,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included."""
+    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+
+    `noise` is by how many points the scorer's improvements are off by rounding.
+    """
     how: dict[str, Any] = {
         "output_dir": output_dir,
         "seed": seed,
@@ -77,4 +82,4 @@ def train_policy(
     }
     if isinstance(settings, PpoSettings):
         return train_ppo(policy, tokenizer, env, reward, episodes, settings, **how)
-    return train_grpo(policy, tokenizer, env, reward, episodes, settings, **how)
+    return train_grpo(policy, tokenizer, env, reward, episodes, settings, **how, noise=noise)

@@ -36,7 +36,7 @@ class Attempt:
 
 class DynamicSampler:
     """Samples the groups of one generation step, those without signal again up to `max_refills`
-    times: the same episodes anew, or others.
+    times: the same episodes anew, or others. A group that stays without signal is kept.
 
     It is TRL's `rollout_func`. Every process has whole groups and goes through equally many rounds.
     `metrics` tells of the last step, for this process.
@@ -73,15 +73,17 @@ class DynamicSampler:
         num_refilled = num_sampled_again = 0
         for number in range(self.max_refills):
             dull = [i for i, group in enumerate(groups) if not self._has_signal(group)]
-            if not _anywhere(len(dull), trainer):
+            # Sampling and scoring are collective, so all processes sample as many groups as the one
+            # that lacks most.
+            most = _most_of_all_processes(len(dull), trainer)
+            if not most:
                 break
-            # A process that is done keeps the others company: sampling and scoring are collective.
-            again = self._others(dull, asked, number, trainer) or asked[:1]
-            num_sampled_again += len(dull)
-            for i, group in zip(dull, self._attempt(again, trainer), strict=False):
-                if self._has_signal(group):
-                    groups[i] = group
-                    num_refilled += 1
+            num_sampled_again += most
+            sampled = self._attempt(self._again(dull, asked, most, number, trainer), trainer)
+            good = [group for group in sampled if self._has_signal(group)]
+            for i, group in zip(dull, good, strict=False):
+                groups[i] = group
+                num_refilled += 1
         self.metrics = {
             "groups/refilled": num_refilled / len(groups),
             "groups/sampled_again": num_sampled_again / len(groups),
@@ -105,14 +107,17 @@ class DynamicSampler:
         rollouts, scores = self.judge(repeated, replies)
         logprobs = logprobs or [None] * len(answers)
         attempts = [
-            Attempt(*one) for one in zip(prompt_ids, answers, logprobs, rollouts, scores, strict=True)
+            Attempt(*one)
+            for one in zip(prompt_ids, answers, logprobs, rollouts, scores, strict=True)
         ]
         size = self.group_size
         return [attempts[start : start + size] for start in range(0, len(attempts), size)]
 
     def _prompt_ids(self, episode_id: str) -> list[int]:
         asked = self.judge.env.ask(self.judge.episodes[episode_id])
-        return self.tokenizer(chat_text(self.tokenizer, asked), add_special_tokens=False)["input_ids"]
+        return self.tokenizer(chat_text(self.tokenizer, asked), add_special_tokens=False)[
+            "input_ids"
+        ]
 
     def _reply(self, ids: Sequence[int]) -> Reply:
         text = str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -121,19 +126,19 @@ class DynamicSampler:
     def _has_signal(self, group: Group) -> bool:
         return has_signal([attempt.score for attempt in group], self.noise)
 
-    def _others(
-        self, dull: Sequence[int], asked: Sequence[str], number: int, trainer: Any
+    def _again(
+        self, dull: Sequence[int], asked: Sequence[str], count: int, number: int, trainer: Any
     ) -> list[str]:
-        """The episodes to sample for the dull groups; a resumed run draws the same."""
+        """The episodes to sample in place of the dull ones; a resumed run draws the same."""
         if self.refill_with == "attempts":
-            return [asked[i] for i in dull]
+            again = [asked[i] for i in dull] or list(asked)
+            return [again[i % len(again)] for i in range(count)]
         where = (self.seed, trainer.state.global_step, trainer.accelerator.process_index, number)
         unasked = [id_ for id_ in self.judge.episodes if id_ not in set(asked)]
         drawn = random.Random("/".join(map(str, where)))
-        return drawn.choices(unasked or list(self.judge.episodes), k=len(dull))
+        return drawn.choices(unasked or list(self.judge.episodes), k=count)
 
 
-def _anywhere(count: int, trainer: Any) -> bool:
-    """Whether any process counts anything."""
+def _most_of_all_processes(count: int, trainer: Any) -> int:
     counted = torch.tensor([count], device=trainer.accelerator.device)
-    return bool(trainer.accelerator.gather(counted).sum() > 0)
+    return int(trainer.accelerator.gather(counted).max())

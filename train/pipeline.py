@@ -23,7 +23,7 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
 from train import algorithms
-from train.algorithms import check_division, train_policy
+from train.algorithms import check_trainer, train_policy
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
@@ -74,7 +74,7 @@ class Run:
             empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        check_division(config.trainer)
+        check_trainer(config.trainer)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
@@ -125,14 +125,17 @@ class Run:
         model, tokenizer = load_model(self.generator, "generator.model")
         return _on_device(model), tokenizer
 
-    def say_noise(self, episodes: Sequence[Episode]) -> None:
-        """Measures on these episodes how exact their rewards are, and prints it."""
+    def say_noise(self, episodes: Sequence[Episode]) -> float:
+        """Measures on these episodes by how many points improvements are off, and prints it."""
+        if not episodes:
+            return 0.0
         with self.progress.stage("measure the scoring noise"):
-            line, is_fine = scoring_noise(
+            noise, line, is_fine = scoring_noise(
                 self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
             )
         if PartialState().is_main_process:
             self.progress.say(line if is_fine else f"WARNING: {line}")
+        return noise.largest
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -156,8 +159,7 @@ class Run:
         last = folder.last_checkpoint()
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
-        if config.scorer.noise_episodes:
-            self.say_noise(episodes[: config.scorer.noise_episodes])
+        noise = self.say_noise(episodes[: config.scorer.noise_episodes])
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
@@ -177,6 +179,7 @@ class Run:
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=_peft(config.policy.lora),
+                noise=noise,
             )
             if isinstance(policy, PeftModel):
                 policy = policy.merge_and_unload()

@@ -1,4 +1,4 @@
-"""What the trainers that reinforce have in common: their settings, and how transformers takes them."""
+"""What the reinforcing trainers have in common: settings, and how transformers takes them."""
 
 from __future__ import annotations
 

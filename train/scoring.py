@@ -16,7 +16,7 @@ from rewards.exchange import Exchange
 from rewards.flops import ModelShape
 from rewards.generator_key import generator_key
 from rewards.likelihood_store import DiskLikelihoodStore
-from rewards.noise import measure_noise, noise_line
+from rewards.noise import Noise, measure_noise, noise_line
 from rewards.oracle import dense_oracle
 from rewards.prefix_store import PrefixStore
 from rewards.shaping import Shaping, first_threshold
@@ -59,8 +59,8 @@ def scoring_noise(
     encoder: GeneratorEncoder,
     episodes: Sequence[Episode],
     shaping: Shaping,
-) -> tuple[str, bool]:
-    """What rounding does to the rewards of these episodes: a line to print, and whether it is fine.
+) -> tuple[Noise, str, bool]:
+    """What rounding does to the rewards of these episodes, a line to print, and whether it is fine.
 
     With several processes, all have to ask for it together.
     """
@@ -71,4 +71,4 @@ def scoring_noise(
         for plan in ["", *texts[:NOISE_PLANS]]
     ]
     noise = measure_noise(scorer, dense_oracle(model), requests)
-    return noise_line(noise, first_threshold(shaping))
+    return noise, *noise_line(noise, first_threshold(shaping))

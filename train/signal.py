@@ -23,8 +23,8 @@ def has_signal(group: Sequence[Score], noise: float) -> bool:
 
 
 def levelled(scores: Sequence[Score], group_size: int, noise: float) -> tuple[list[float], float]:
-    """The rewards, those of a group without signal replaced by their mean, which leaves its attempts
-    without advantage; and the share of such groups.
+    """The rewards, those of a group without signal replaced by their mean, which leaves no attempt
+    of it an advantage; and the share of such groups.
 
     Divided by its own small deviation, noise would otherwise weigh as much as a real difference.
     """

@@ -71,9 +71,10 @@ def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
 ) -> None:
     model, episodes = make_model(), [make_episode()]
     exact = make_scorer(model, ScorerConfig())
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Tiers())
+    _, line, is_fine = scoring_noise(exact, model, encoder, episodes, Tiers())
     assert is_fine and "far below the reward's first threshold of 0.05" in line
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Raw())
+    _, line, is_fine = scoring_noise(exact, model, encoder, episodes, Raw())
     assert is_fine and "threshold" not in line
-    line, is_fine = scoring_noise(Drifting(), model, encoder, episodes, Tiers())
+    noise, line, is_fine = scoring_noise(Drifting(), model, encoder, episodes, Tiers())
+    assert noise.largest > 0.05
     assert not is_fine and "NOT far below" in line

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -155,7 +154,7 @@ class ActorCritic(nn.Module):
         return self.critic(hidden_NTH[:, -num_answer_tokens - 1 : -1])
 
     def save(self, folder: Path, state: Mapping[str, Tensor]) -> None:
-        """The policy for plain `from_pretrained` (or peft's), and what the critic learned beside it.
+        """The policy for plain `from_pretrained` or peft's, and beside it what the critic learned.
 
         `state` is the state of this module, from wherever its shards were gathered.
         """

@@ -41,9 +41,7 @@ class Padded:
         return cls(ids_NT, attention_NT, attention_NT[:, prompt_len:].float())
 
     def to(self, device: torch.device) -> Padded:
-        return Padded(
-            self.ids_NT.to(device), self.attention_NT.to(device), self.mask_NA.to(device)
-        )
+        return Padded(self.ids_NT.to(device), self.attention_NT.to(device), self.mask_NA.to(device))
 
 
 @dataclass(frozen=True)

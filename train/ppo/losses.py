@@ -57,9 +57,7 @@ def value_loss(
     return 0.5 * torch.maximum(free, bound), bound > free
 
 
-def token_logprobs(
-    logits_NAV: Tensor, ids_NA: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
+def token_logprobs(logits_NAV: Tensor, ids_NA: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probability of each token under the logits at `temperature`, and their entropy, in nats.
 
     In fp32, one answer at a time and again in the backward pass, so that no fp32 copy of all logits

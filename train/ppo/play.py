@@ -38,7 +38,9 @@ class Player:
     seed: int
     on_scored: OnScored | None = None
 
-    def play(self, number: int, process: int, num_processes: int, policy: PreTrainedModel) -> Played:
+    def play(
+        self, number: int, process: int, num_processes: int, policy: PreTrainedModel
+    ) -> Played:
         settings = self.settings
         drawn = drawn_episodes(
             number, settings.episodes_per_rollout, list(self.judge.episodes.values()), self.seed
@@ -74,9 +76,7 @@ class Player:
         return Played(tuple(answers), tuple(rewards), metrics)
 
 
-def drawn_episodes(
-    number: int, per_rollout: int, episodes: Sequence[T], seed: int
-) -> list[T]:
+def drawn_episodes(number: int, per_rollout: int, episodes: Sequence[T], seed: int) -> list[T]:
     """The episodes of a rollout: each pass over all of them goes in an order of its own."""
     first = number * per_rollout
     places = range(first, first + per_rollout)
@@ -85,9 +85,7 @@ def drawn_episodes(
         order = list(range(len(episodes)))
         random.Random(derived_seed(seed, "order", one_pass)).shuffle(order)
         orders[one_pass] = order
-    return [
-        episodes[orders[place // len(episodes)][place % len(episodes)]] for place in places
-    ]
+    return [episodes[orders[place // len(episodes)][place % len(episodes)]] for place in places]
 
 
 def derived_seed(*names: object) -> int:

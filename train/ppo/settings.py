@@ -30,7 +30,7 @@ class PpoSettings(ReinforcementSettings):
     """`separate` is a model of its own that starts as a copy of the policy; `shared` is a head on
     the policy's last hidden states."""
     critic_warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Optimizer steps at the start in which only the critic learns; of a shared critic, its head."""
+    """Optimizer steps at the start in which only the critic learns; a shared one, only its head."""
     critic_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Of the critic's own weights; empty for the policy's."""
     value_weight: Annotated[float, Field(ge=0)] = 0.5
@@ -47,8 +47,9 @@ class PpoSettings(ReinforcementSettings):
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Advantages look this far ahead: 0 trusts the critic after one token, 1 never."""
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Clip range of the probability ratio, downwards; and upwards unless `epsilon_high` is given."""
+    """Clip range of the probability ratio."""
     epsilon_high: Annotated[float, Field(gt=0)] | None = None
+    """Clip range upwards, if it is to be another one ("clip-higher")."""
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL penalty to the warm start in each token's reward; 0 leaves it out."""
     kl_estimator: KlEstimator = "k1"

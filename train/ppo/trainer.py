@@ -1,4 +1,4 @@
-"""PPO on transformers' Trainer, which brings optimizer, schedule, checkpoints, DDP and DeepSpeed."""
+"""PPO on transformers' Trainer, which brings optimizer, checkpoints, DDP and DeepSpeed."""
 
 from __future__ import annotations
 
@@ -106,9 +106,7 @@ class PpoTrainer(Trainer):
         """One micro-batch; the first of a rollout plays it."""
         if self.experience is None or self.experience.number != inputs["rollout"]:
             self.experience = self._play(model, inputs["rollout"])
-        batch = self.experience.micro_batch(
-            inputs["place"], self.settings.per_device_batch_size
-        )
+        batch = self.experience.micro_batch(inputs["place"], self.settings.per_device_batch_size)
         return super().training_step(model, batch)
 
     def compute_loss(
@@ -265,7 +263,9 @@ class PpoTrainer(Trainer):
     def _rollout_path(self, folder: Path) -> Path:
         return folder / f"rollout-{self.args.process_index}-of-{self.args.world_size}.safetensors"
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None
+    ) -> None:
         # The Trainer's way would keep policy, critic and reference in one file that nothing loads.
         if not self.args.should_save:
             return

@@ -60,7 +60,7 @@ def train(
         return train_ppo(
             policy,
             tokenizer,
-            # Whatever a random model says is a plan, so that attempts differ in what they are worth.
+            # Whatever a random model says is a plan, so that attempts differ in worth.
             SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
             reward,
             world.episodes("train"),

@@ -50,7 +50,10 @@ def test_whitening_leaves_mean_0_and_deviation_1_and_the_padding_alone() -> None
     # Mean 4, deviation sqrt((9 + 1 + 1 + 9) / 4) = sqrt 5.
     assert moments(x, mask) == (4.0, pytest.approx(math.sqrt(5)))
     white = whitened(x, mask, *moments(x, mask))
-    expected = [[-3 / math.sqrt(5), -1 / math.sqrt(5), 0.0], [1 / math.sqrt(5), 3 / math.sqrt(5), 0]]
+    expected = [
+        [-3 / math.sqrt(5), -1 / math.sqrt(5), 0.0],
+        [1 / math.sqrt(5), 3 / math.sqrt(5), 0],
+    ]
     assert white.tolist() == [pytest.approx(row) for row in expected]
 
 

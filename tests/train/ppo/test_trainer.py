@@ -37,9 +37,7 @@ class Logged(TrainerCallback):
         if "loss" in logs:
             self.logs.append(dict(logs))
 
-    def on_step_end(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self.weights.append(weights_of(model))
 
 
@@ -186,10 +184,22 @@ def test_a_failed_score_stops_training_and_names_the_episode(
 @pytest.mark.parametrize(
     ("settings", "processes", "line"),
     [
-        ({"episodes_per_rollout": 3}, "2", r"episodes_per_rollout: 3 episodes do not divide over 2"),
+        (
+            {"episodes_per_rollout": 3},
+            "2",
+            r"episodes_per_rollout: 3 episodes do not divide",
+        ),
         ({"minibatches_per_epoch": 3}, "1", r"minibatches_per_epoch: the 128 attempts"),
-        ({"per_device_batch_size": 48}, "1", r"per_device_batch_size: .* 64 attempts per minibatch"),
-        ({"per_device_batch_size": 64}, "2", r"per_device_batch_size: .* 32 attempts per minibatch"),
+        (
+            {"per_device_batch_size": 48},
+            "1",
+            r"per_device_batch_size: .* 64 attempts",
+        ),
+        (
+            {"per_device_batch_size": 64},
+            "2",
+            r"per_device_batch_size: .* 32 attempts",
+        ),
     ],
 )
 def test_a_rollout_that_does_not_divide_is_an_error_that_names_the_key(
