@@ -66,7 +66,7 @@ class DynamicSampler:
 
     def __call__(
         self, prompts: Sequence[Sequence[Mapping[str, str]]], trainer: Any
-    ) -> dict[str, list[Any]]:
+    ) -> dict[str, Any]:
         """What TRL learns from: ids and log-probabilities, and columns for its reward function."""
         asked = [prompt[0]["episode_id"] for prompt in prompts[:: self.group_size]]
         groups = self._attempt(asked, trainer)

@@ -202,7 +202,8 @@ def train_grpo(
             processing_class=tokenizer,
             callbacks=list(callbacks),
             peft_config=peft_config,
-            rollout_func=sampler,
+            # Its type wants texts, though of conversations TRL hands over the messages.
+            rollout_func=cast(Any, sampler),
         )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)

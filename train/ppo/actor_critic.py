@@ -110,23 +110,15 @@ class ActorCritic(nn.Module):
         if part == "reference":
             with torch.no_grad():
                 return self._logprobs(self._reference(inputs, num_answer_tokens), ids_NT)
-        if part == "critic" and self.critic.trunk is None:
-            with torch.no_grad():
-                hidden = self.policy(**inputs, output_hidden_states=True, logits_to_keep=1)
-            return {"value_NA": self._values(hidden.hidden_states[-1], num_answer_tokens)}
-        found: dict[str, Tensor] = {}
-        if part == "both":
-            output = self.policy(
-                **inputs,
-                logits_to_keep=num_answer_tokens + 1,
-                output_hidden_states=self.critic.trunk is None,
-            )
-            found = self._logprobs(output, ids_NT)
-        if self.critic.trunk is None:
-            hidden_NTH = output.hidden_states[-1]
-        else:
-            hidden_NTH = self.critic.trunk(**inputs).last_hidden_state
-        return {**found, "value_NA": self._values(hidden_NTH, num_answer_tokens)}
+        if part == "critic":
+            return {"value_NA": self._values(self._critic_hidden(inputs), num_answer_tokens)}
+        is_shared = self.critic.trunk is None
+        output = self.policy(
+            **inputs, logits_to_keep=num_answer_tokens + 1, output_hidden_states=is_shared
+        )
+        hidden_NTH = output.hidden_states[-1] if is_shared else self._critic_hidden(inputs)
+        values = {"value_NA": self._values(hidden_NTH, num_answer_tokens)}
+        return {**self._logprobs(output, ids_NT), **values}
 
     def _inputs(self, ids_NT: Tensor, attention_NT: Tensor) -> dict[str, Any]:
         inputs = {"input_ids": ids_NT, "attention_mask": attention_NT, "use_cache": False}
@@ -149,6 +141,13 @@ class ActorCritic(nn.Module):
         answers_NA = ids_NT[:, -logits.shape[1] :]
         logp_NA, entropy_NA = token_logprobs(logits, answers_NA, self.temperature)
         return {"logp_NA": logp_NA, "entropy_NA": entropy_NA}
+
+    def _critic_hidden(self, inputs: Mapping[str, Any]) -> Tensor:
+        if self.critic.trunk is not None:
+            return self.critic.trunk(**inputs).last_hidden_state
+        with torch.no_grad():
+            output = self.policy(**inputs, output_hidden_states=True, logits_to_keep=1)
+        return output.hidden_states[-1]
 
     def _values(self, hidden_NTH: Tensor, num_answer_tokens: int) -> Tensor:
         return self.critic(hidden_NTH[:, -num_answer_tokens - 1 : -1])

@@ -10,10 +10,21 @@ import math
 import torch
 from torch import Tensor
 
-# N answers, A answer tokens.
+# E episodes, G attempts at each, N = E x G answers, A answer tokens.
 
 # Keeps a division by the deviation of equal numbers finite.
 SMALL = 1e-8
+
+
+def centred(score_N: Tensor, group_size: int) -> Tensor:
+    """Scores less the mean of their group; the attempts of a group stand together.
+
+    A group of one keeps its score. Source: Hu et al. 2025, arXiv 2501.03262 ("baseline").
+    """
+    if group_size == 1:
+        return score_N
+    score_EG = score_N.reshape(-1, group_size)
+    return (score_EG - score_EG.mean(1, keepdim=True)).flatten()
 
 
 def token_rewards(score_N: Tensor, penalty_NA: Tensor, mask_NA: Tensor) -> Tensor:

@@ -37,6 +37,9 @@ class PpoSettings(ReinforcementSettings):
     """Weight of the value loss beside the policy loss."""
     value_epsilon: Annotated[float, Field(gt=0)] = 0.2
     """How far a value may move in one rollout, in the units of the critic."""
+    center_groups: bool = True
+    """The mean score of an episode's attempts is taken off each of them, so that the critic need
+    not know how much an episode pays whatever is answered; single attempts keep their score."""
     whiten_values: bool = True
     """The critic counts in running deviations of the score from its running mean, and so does the
     KL penalty; off, both count in units of the reward."""
@@ -44,8 +47,9 @@ class PpoSettings(ReinforcementSettings):
     """Advantages of a rollout are centred and scaled to a deviation of 1."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Discount per token."""
-    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Advantages look this far ahead: 0 trusts the critic after one token, 1 never."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of generalised advantage estimation: 0 trusts the critic from the next token on, 1 never.
+    The score comes with the last token; at 0.95 a token 60 before it sees a twentieth of it."""
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Clip range of the probability ratio."""
     epsilon_high: Annotated[float, Field(gt=0)] | None = None

@@ -19,7 +19,14 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from envs.tokens import pad_id
 from train.files import write_json
 from train.ppo.actor_critic import ActorCritic, Part
-from train.ppo.advantages import advantages, explained_variance, moments, token_rewards, whitened
+from train.ppo.advantages import (
+    advantages,
+    centred,
+    explained_variance,
+    moments,
+    token_rewards,
+    whitened,
+)
 from train.ppo.experience import Experience, Padded, learning_order, step_tokens
 from train.ppo.losses import kl_estimate, policy_loss, value_loss
 from train.ppo.play import Played, Player, derived_seed
@@ -86,7 +93,7 @@ class PpoTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The Trainer's optimizer, with a learning rate of the critic's own."""
         if self.optimizer is None:
-            module = self.model if model is None else model
+            module = cast(nn.Module, self.model if model is None else model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             critic_rate = self.settings.critic_learning_rate or self.settings.learning_rate
             learning = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
@@ -207,6 +214,8 @@ class PpoTrainer(Trainer):
         return {name: torch.cat([some[name] for some in found]) for name in found[0]}
 
     def _in_critic_units(self, score_N: Tensor) -> Tensor:
+        if self.settings.center_groups:
+            score_N = centred(score_N, self.settings.num_generations)
         if not self.settings.whiten_values:
             return score_N
         everywhere = cast(Tensor, self.accelerator.gather(score_N))

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.ppo.advantages import advantages, explained_variance, moments, token_rewards, whitened
+from train.ppo.advantages import (
+    advantages,
+    centred,
+    explained_variance,
+    moments,
+    token_rewards,
+    whitened,
+)
 
 # Answers of three tokens and of two; what stands in the padding must not count.
 MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
@@ -18,6 +25,12 @@ VALUE = torch.tensor([[1.0, 2.0, 3.0], [0.5, 1.0, 77.0]])
 
 def rows(x: Tensor) -> list[list[float]]:
     return [[round(value, 6) for value in row] for row in x.tolist()]
+
+
+def test_scores_lose_the_mean_of_their_group_and_single_ones_nothing() -> None:
+    scores = torch.tensor([1.0, 3.0, -10.0, -20.0])
+    assert centred(scores, 2).tolist() == [-1.0, 1.0, 5.0, -5.0]
+    assert centred(scores, 1).tolist() == scores.tolist()
 
 
 def test_the_score_is_paid_at_the_last_token_and_the_penalty_at_each() -> None:
