@@ -8,6 +8,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from train.grpo import GrpoSettings
 from train.models import load_model, model_digest
 from train.schema import LoraConfig, ModelConfig, RunConfig
 
@@ -36,7 +37,7 @@ def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig
         config.policy.lora is not None
         and config.scorer.sharding.method == "none"
         and config.generator.quantization is None
-        and not config.trainer.trl.get("use_vllm", False)
+        and not (isinstance(config.trainer, GrpoSettings) and config.trainer.uses_vllm)
         and model_digest(generator) == model_digest(start)
     )
 

@@ -22,8 +22,9 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
 from rewards.window import context_window
-from train import grpo
+from train import algorithms
 from train.adapters import merged, peft_config, shares_weights
+from train.algorithms import check_trainer, train_policy
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
@@ -82,7 +83,7 @@ class Run:
             empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        grpo.steps_per_generation(config.trainer)
+        check_trainer(config.trainer)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
@@ -138,8 +139,10 @@ class Run:
         """Whether the policy learns as adapters on the loaded generator."""
         return shares_weights(self.config, self.generator, self.warm_start)
 
-    def say_how_it_scores(self, episodes: Sequence[Episode]) -> None:
+    def say_how_it_scores(self, episodes: Sequence[Episode]) -> float:
         """Prints what of these episodes the generator sees, and how exact their rewards are.
+
+        Gives the latter: by how many points improvements are off by rounding.
 
         Raises:
             ValueError: an episode cannot be scored; the message names it.
@@ -149,17 +152,21 @@ class Run:
             lines = [check_episodes(encoder, episodes, self._writer[0])]
         if self._shares_weights:
             lines.append("policy and generator share their weights; the policy is adapters on them")
+        noise_points = 0.0
         requests = probe_requests(encoder, episodes[: config.scorer.noise_episodes])
         if requests:
             with self.progress.stage("measure the scoring noise"):
-                lines.append(
-                    scoring_noise(self.reward.scorer, self._writer[0], requests, self.shaping)
+                noise, line = scoring_noise(
+                    self.reward.scorer, self._writer[0], requests, self.shaping
                 )
+                noise_points = noise.largest
+                lines.append(line)
                 if config.generator.quantization is not None:
                     lines.append(int8_error(self.reward.scorer, self.generator, requests))
         if PartialState().is_main_process:
             for line in lines:
                 self.progress.say(line)
+        return noise_points
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -172,7 +179,7 @@ class Run:
                 if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
             },
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo),
+            "code": source_fingerprint(envs, rewards, *algorithms.CODE),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
@@ -183,7 +190,7 @@ class Run:
         last = folder.last_checkpoint()
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
-        self.say_how_it_scores(episodes)
+        noise = self.say_how_it_scores(episodes)
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
@@ -193,7 +200,7 @@ class Run:
                 self._writer if shares else load_model(self.warm_start, "policy.model")
             )
             recorder = Recorder(log, advance)
-            policy = grpo.train_grpo(
+            policy = train_policy(
                 policy,
                 tokenizer,
                 self.env,
@@ -206,6 +213,7 @@ class Run:
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=peft_config(config.policy.lora),
+                noise=noise,
             )
             if isinstance(policy, PeftModel):
                 policy = merged(policy, self.warm_start)

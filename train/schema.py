@@ -13,6 +13,7 @@ from envs.agents import Sampling
 from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
 from rewards.window import GivesWay
+from train.algorithms import TrainerSettings
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
@@ -192,7 +193,7 @@ class RunConfig:
     """Supervised training of the policy on the form of a plan; empty to leave it out."""
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
-    trainer: GrpoSettings = field(default_factory=GrpoSettings)
+    trainer: TrainerSettings = field(default_factory=GrpoSettings)
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)

@@ -23,7 +23,7 @@ from rewards.exchange import Exchange
 from rewards.flops import ModelShape
 from rewards.generator_key import generator_key
 from rewards.likelihood_store import DiskLikelihoodStore
-from rewards.noise import measure_noise, noise_line
+from rewards.noise import Noise, measure_noise, noise_line
 from rewards.oracle import dense_oracle
 from rewards.prefix_store import PrefixStore
 from rewards.shaping import Shaping, first_threshold
@@ -115,14 +115,14 @@ def scoring_noise(
     model: PreTrainedModel,
     requests: Sequence[ScoreRequest],
     shaping: Shaping,
-) -> str:
-    """A line on what rounding does to rewards; it begins with a warning where that is much.
+) -> tuple[Noise, str]:
+    """What rounding does to rewards, and a line on it, with a warning where that is much.
 
     With several processes, all have to ask for it together.
     """
     noise = measure_noise(scorer, dense_oracle(model), requests)
     line, is_fine = noise_line(noise, first_threshold(shaping))
-    return line if is_fine else f"WARNING: {line}"
+    return noise, line if is_fine else f"WARNING: {line}"
 
 
 def int8_error(

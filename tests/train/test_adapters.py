@@ -84,7 +84,7 @@ def test_a_policy_shares_the_generators_weights_where_they_are_the_same_and_stay
     for override in (
         "scorer.sharding.method=fsdp",
         "generator.quantization=int8",
-        "+trainer.trl.use_vllm=true",
+        "trainer.sampler=vllm_colocate",
     ):
         other = parse(RunConfig, compose_train("policy=lora", override))
         assert not shares_weights(other, base, base)

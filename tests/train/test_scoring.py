@@ -78,11 +78,12 @@ def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
 ) -> None:
     model, requests = make_model(), probe_requests(encoder, [make_episode()])
     exact = make_scorer(model, ScorerConfig())
-    line = scoring_noise(exact, model, requests, Tiers())
+    _, line = scoring_noise(exact, model, requests, Tiers())
     assert line.startswith("scoring noise: ")
     assert "far below the reward's first threshold of 0.05" in line
-    assert "threshold" not in scoring_noise(exact, model, requests, Raw())
-    line = scoring_noise(Drifting(), model, requests, Tiers())
+    assert "threshold" not in scoring_noise(exact, model, requests, Raw())[1]
+    noise, line = scoring_noise(Drifting(), model, requests, Tiers())
+    assert noise.largest > 0.05
     assert line.startswith("WARNING: ") and "NOT far below" in line
 
 
