@@ -97,9 +97,15 @@ def main(
 
 
 def report(name: str, error: Exception, show_traceback: bool) -> int:
-    """One line for what a user can mend; anything else is a defect and keeps its traceback."""
-    from launch.explain import explain, is_user_error
+    """One line for what a user can mend; anything else is a defect and keeps its traceback.
 
+    Of several processes that fail together only the first one speaks.
+    """
+    from launch.explain import explain, is_user_error
+    from train import ranks
+
+    if not ranks.first_to_say(name):
+        return EXIT_USER_ERROR
     if not is_user_error(error):
         raise error
     if show_traceback:

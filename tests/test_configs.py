@@ -15,7 +15,10 @@ from train.config.validate import parse
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-GROUPS = ("data", "env", "experiment", "generator", "policy", "prompts", "reward", "trainer")
+GROUPS = (
+    *("data", "distributed", "env", "experiment", "generator", "policy", "prompts", "reward"),
+    "trainer",
+)
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
 SPLITS = ["data.train=a.jsonl", "data.validation=b.jsonl", "data.test=c.jsonl"]

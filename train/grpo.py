@@ -7,7 +7,6 @@ function below joins them with their episodes again by that id.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from envs.tokens import end_id
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.encode import CUTTABLE
 from rewards.types import Reward, Score
+from train import ranks, zero
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,13 @@ def train_grpo(
     on_scored: Callable[[Sequence[Rollout], Sequence[Score]], None] | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included."""
+    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+
+    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism. The returned policy
+    is whole in every process.
+    """
     rows = [
         {
             "prompt": [{"role": m.role, "content": m.content} for m in env.ask(e)],
@@ -161,24 +166,25 @@ def train_grpo(
         reward_funcs=EpisodeReward(
             episodes, env, reward, frozenset({end_id(tokenizer)}), on_scored
         ),
-        args=grpo_config(settings, output_dir, seed),
+        args=grpo_config(settings, output_dir, seed, deepspeed),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=list(callbacks),
         peft_config=peft_config,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with zero.training(trainer):
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
 
 
-def steps_per_generation(settings: GrpoSettings) -> int:
+def steps_per_generation(settings: GrpoSettings, num_processes: int | None = None) -> int:
     """Micro-batches per optimizer step and process; every step samples its own answers.
 
     Raises:
         ValueError: the attempts of a step do not divide over processes and micro-batches.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = num_processes or ranks.num_processes()
     attempts = settings.episodes_per_step * settings.num_generations
     steps, rest = divmod(attempts, settings.per_device_batch_size * processes)
     if rest or not steps:
@@ -190,16 +196,26 @@ def steps_per_generation(settings: GrpoSettings) -> int:
     return steps
 
 
-def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConfig:
-    """Settings in TRL's terms."""
+def grpo_config(
+    settings: GrpoSettings,
+    output_dir: Path,
+    seed: int,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> GRPOConfig:
+    """Settings in TRL's terms; what `settings.trl` names has the last word."""
     accumulation = steps_per_generation(settings)
+    adjustable = {
+        "steps_per_generation": accumulation,
+        # Every weight of a causal language model takes part in every pass; to look for some that do
+        # not costs time.
+        "ddp_find_unused_parameters": False,
+    }
     return GRPOConfig(
         output_dir=str(output_dir),
         max_steps=settings.max_steps,
         num_generations=settings.num_generations,
         per_device_train_batch_size=settings.per_device_batch_size,
         gradient_accumulation_steps=accumulation,
-        steps_per_generation=accumulation,
         max_completion_length=settings.max_completion_length,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.lr_scheduler_type,
@@ -224,5 +240,6 @@ def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConf
         logging_steps=1,
         report_to=[],
         disable_tqdm=True,
-        **settings.trl,
+        deepspeed=deepspeed,
+        **{**adjustable, **settings.trl},
     )

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from train import ranks, zero
 from train.cache import digest
 from train.schema import ModelConfig
 
@@ -33,13 +34,14 @@ def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrain
     options = {"revision": config.revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, config.dtype),
-            use_safetensors=True,
-            attn_implementation=config.attn_implementation,
-            **options,
-        )
+        with zero.whole():
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                attn_implementation=config.attn_implementation,
+                **options,
+            )
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
@@ -94,9 +96,10 @@ def check_tokenizer(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A folder that plain `from_pretrained` loads."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """A folder that plain `from_pretrained` loads. Of several processes the main one writes it."""
+    if ranks.is_main():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def model_digest(model: ModelConfig) -> str:

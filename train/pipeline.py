@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
-from train import grpo
+from train import grpo, ranks, zero
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
@@ -36,6 +37,7 @@ from train.run_folder import RunFolder
 from train.schema import LoraConfig, ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer, scoring_noise
 from train.stages import Stages, keep
+from train.twin import twin
 
 ROLLOUTS_PER_TABLE = 8
 
@@ -141,10 +143,15 @@ class Run:
             "config": {
                 name: value
                 for name, value in asdict(self.config).items()
-                if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
+                if name
+                in (
+                    *("policy", "trainer", "distributed", "reward", "env", "prompts"),
+                    *("generator", "seed"),
+                )
             },
+            "processes": ranks.num_processes(),
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo),
+            "code": source_fingerprint(envs, rewards, grpo, zero),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
@@ -152,7 +159,7 @@ class Run:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
         folder.checkpoints_dir.mkdir(exist_ok=True)
-        last = folder.last_checkpoint()
+        last = last_checkpoint(folder)
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
         if config.scorer.noise_episodes:
@@ -161,7 +168,7 @@ class Run:
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
         ):
-            policy, tokenizer = load_model(self.warm_start, "policy.model")
+            policy, tokenizer = self._untrained_policy()
             recorder = Recorder(log, advance)
             policy = grpo.train_grpo(
                 policy,
@@ -176,11 +183,28 @@ class Run:
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=_peft(config.policy.lora),
+                deepspeed=config.distributed.as_deepspeed(),
             )
+            zero.release_memory()
             if isinstance(policy, PeftModel):
-                policy = policy.merge_and_unload()
+                # Into copies of the weights: those of the base may be the generator's.
+                policy = policy.merge_and_unload(safe_merge=True)
             save_model(policy, tokenizer, kept / "policy")
-        shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+        if ranks.is_main():
+            shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+
+    def _untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The agent before reinforcement; adapters on the generator itself share its weights.
+
+        ZeRO-3 would take them apart.
+        """
+        config = self.config
+        if config.policy.lora is None or config.distributed.zero_stage == 3:
+            return load_model(self.warm_start, "policy.model")
+        if self.warm_start != self.generator:
+            return load_model(self.warm_start, "policy.model")
+        model, tokenizer = self._writer
+        return twin(model), copy.deepcopy(tokenizer)
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
@@ -190,7 +214,9 @@ class Run:
         with self.progress.stage("load models", len(made) + 2) as advance:
             agents = {}
             for name, model_config in made.items():
-                model, tokenizer = load_model(model_config, "policy.model")
+                # As it answered in training, where passes in bfloat16 round its weights.
+                dtype = "bfloat16" if self.config.trainer.bf16 else model_config.dtype
+                model, tokenizer = load_model(replace(model_config, dtype=dtype), "policy.model")
                 agents[name] = (_on_device(model), tokenizer)
                 advance()
             sft = None
@@ -259,6 +285,12 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def last_checkpoint(folder: RunFolder) -> Path | None:
+    """Where the main process sees it: on a shared disk others may see it later."""
+    path = ranks.from_main(lambda: str(folder.last_checkpoint() or ""))
+    return Path(path) if path else None
 
 
 def keep_models(run: Run, folder: RunFolder) -> None:
