@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, Command] = {
         saved_run_settings={"checkpoint": None},
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
+    "launch": Command("launch.launch:main", "plan: whether a run fits the GPUs it is meant for"),
     "bench": Command("launch.bench:main", "measure the speed of scoring on this machine"),
 }
 

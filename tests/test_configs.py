@@ -28,6 +28,10 @@ GIVEN = {
     "experiment=real_books": SHELF,
     "experiment=paper_3b": SPLITS,
     "experiment=paper_7b": SPLITS,
+    **{
+        f"experiment=paper_7b_{where}": SPLITS
+        for where in ("8gpu", "lora_8gpu", "multinode", "lora_multinode")
+    },
 }
 
 

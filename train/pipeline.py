@@ -275,6 +275,8 @@ class Recorder(TrainerCallback):
 
 def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
+    # Before the frozen generator is loaded: either may fill a GPU.
+    _ = run.sft_baseline
     trained = run.trained_policy(folder)
     if PartialState().is_main_process:
         copy_folder(trained / "policy", folder.policy_dir)

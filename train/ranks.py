@@ -10,6 +10,10 @@ import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 # How long a process that fails looks for the others before it speaks for itself.
 SECONDS_TO_FIND_THE_OTHERS = 10
@@ -26,6 +30,14 @@ def rank() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes the run's folder and speaks to its user."""
     return rank() == 0
+
+
+def join() -> torch.device:
+    """Joins the group of processes, where this one has not yet; gives the device of this one."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available()).device
 
 
 def from_main(work: Callable[[], str]) -> str:
@@ -97,10 +109,8 @@ def _broadcast(text: str) -> str:
     """The main process's text, in every process."""
     import torch
     import torch.distributed as dist
-    from accelerate import PartialState
 
-    # Starts the group of processes where nothing has done so yet.
-    device = PartialState().device
+    device = join()
     content = torch.tensor(list(text.encode()), dtype=torch.uint8, device=device)
     size = torch.tensor([len(content)], device=device)
     dist.broadcast(size, src=0)

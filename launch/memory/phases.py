@@ -97,12 +97,9 @@ def plan(job: Job) -> list[Phase]:
     found = []
     if config.warm_start is not None:
         found.append(_supervised(job, "warm start", config.warm_start, job.policy))
-    found += _reinforcement(job)
     if config.sft_baseline is not None:
-        sft = _supervised(job, "SFT baseline", config.sft_baseline, job.generator)
-        found.append(replace(sft, terms=(_generator(job), *sft.terms)))
-    found.append(_evaluation(job))
-    return found
+        found.append(_supervised(job, "SFT baseline", config.sft_baseline, job.generator))
+    return [*found, *_reinforcement(job), _evaluation(job)]
 
 
 def _generator(job: Job) -> Term:
@@ -137,10 +134,12 @@ def _reinforcement(job: Job) -> list[Phase]:
         fused_head(job.policy, batch, precision, config.policy.lora is None),
         attention_mask(batch, kernel),
     ]
+    stays = Phase("reinforcement", kept)
     return [
-        Phase("rollouts", (*kept, *rollouts)),
-        Phase("scoring", (*kept, *_vllm(job, asleep=True), *_scoring(job))),
-        Phase("update", (*kept, *_vllm(job, asleep=True), *update)),
+        stays,
+        Phase("rollouts", tuple(rollouts), stays),
+        Phase("scoring", (*_vllm(job, asleep=True), *_scoring(job)), stays),
+        Phase("update", (*_vllm(job, asleep=True), *update), stays),
     ]
 
 
@@ -223,7 +222,9 @@ def _evaluation(job: Job) -> Phase:
     config = job.config
     dtype = "bfloat16" if config.trainer.bf16 else job.policy_model.dtype
     size, count = BYTES[dtype], job.policy.num_weights
-    agents = Term("two agents", 2 * size * count, times((2, "×"), (size, "B"), (count, "weights")))
+    agents = Term(
+        "two agents", 2 * size * count, times((2, "agents"), (size, "B"), (count, "weights"))
+    )
     models = [_generator(job), agents]
     if config.sft_baseline is not None:
         models.append(replace(_generator(job), name="SFT baseline"))

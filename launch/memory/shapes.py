@@ -1,7 +1,7 @@
 """The sizes of a model that memory follows from, read off its transformers config.
 
-No weight is loaded: the model is built without storage. Where the config cannot be fetched, the
-models that our configs name are known here.
+No weight is loaded: the model is built without storage. The models that our configs name are known
+here, so that planning them asks nobody.
 """
 
 from __future__ import annotations
@@ -81,19 +81,19 @@ def shape_of(model: Any, key: str) -> Shape:
 
     if model.path is None:
         fields = {"vocab_size": model.vocab_size, **model.architecture}
-        return from_config(_config(fields), "its architecture in the config")
+        return from_config(_config(fields), "its architecture in the settings")
+    if model.path in KNOWN:
+        return from_config(_config(KNOWN[model.path]), f"known sizes of {model.path}")
     try:
         config = AutoConfig.from_pretrained(
             resolve_path(model.path), revision=model.revision, trust_remote_code=False
         )
-        return from_config(config, f"config.json of {model.path}")
     except (OSError, ValueError) as error:
-        if model.path not in KNOWN:
-            raise ValueError(
-                f"{key}.path: no config of {model.path!r} can be read, so its size is unknown; "
-                f"give a folder with its config.json, or one of {', '.join(KNOWN)}"
-            ) from error
-        return from_config(_config(KNOWN[model.path]), f"known sizes of {model.path}")
+        raise ValueError(
+            f"{key}.path: no config of {model.path!r} can be read, so its size is unknown; give a "
+            f"folder with its config.json, or one of {', '.join(KNOWN)}"
+        ) from error
+    return from_config(config, f"config.json of {model.path}")
 
 
 def from_config(config: Any, source: str) -> Shape:

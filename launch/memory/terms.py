@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 GB = 10**9
@@ -20,18 +19,16 @@ class Term:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a run, with everything that lies on a GPU at its height."""
+    """A part of a run, with what lies on a GPU at its height on top of `beside`, which stays."""
 
     name: str
     terms: tuple[Term, ...]
+    beside: Phase | None = None
 
     @property
     def num_bytes(self) -> int:
-        return sum(term.num_bytes for term in self.terms)
-
-
-def total(terms: Sequence[Term]) -> int:
-    return sum(term.num_bytes for term in terms)
+        beside = 0 if self.beside is None else self.beside.num_bytes
+        return beside + sum(term.num_bytes for term in self.terms)
 
 
 def times(*factors: tuple[float, str]) -> str:
