@@ -1,8 +1,9 @@
 """Two real processes that train together: `python training_ranks.py <folder> <way>…`.
 
-A way is plain data parallelism or a ZeRO stage, with all weights or with adapters. In each, a tiny
-policy takes steps on what a tiny generator rewards; every rank writes what it saw to
-`<folder>/<rank>.json`, for test_training_ranks.py to read.
+A way is plain data parallelism or a ZeRO stage, with all weights or with adapters (`_lora`), from
+the start or after its first step (`_resumed`). In each, a tiny policy takes two steps on what a
+tiny generator rewards; every rank writes what it saw to `<folder>/<rank>.json`, for
+test_training_ranks.py to read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import deepspeed as integration
 
@@ -32,7 +34,7 @@ from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.shaping import Raw
 from rewards.types import Score
-from train import ranks, zero
+from train import ranks
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings, train_grpo
 from train.models import load_model, save_model
@@ -64,6 +66,12 @@ TINY = GrpoSettings(
     beta=0.1,
     save_steps=1,
 )
+SETTINGS = {
+    "ddp": DistributedSettings(),
+    "zero2": DistributedSettings(zero_stage=2),
+    "zero3": DistributedSettings(zero_stage=3),
+    "offload": DistributedSettings(zero_stage=3, offload_optimizer=True),
+}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
@@ -113,23 +121,21 @@ class LoadsWhileSharding(TrainerCallback):
         }
 
 
-def train(way: str, folder: Path, generator: PreTrainedModel, resume: Path | None) -> Any:
+def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     """Trains in one way; gives what this rank saw of it."""
-    stage, _, adapters = way.partition("_")
-    settings = DistributedSettings(zero_stage={"ddp": 0, "zero2": 2, "zero3": 3}[stage])
+    name, *how = way.split("_")
+    settings, has_adapters = SETTINGS[name], "lora" in how
+    here = folder / way.removesuffix("_resumed")
     scorer = make_scorer(generator, ScorerConfig())
     assert isinstance(scorer, DistributedScorer)
     seen: list[tuple[Rollout, Score]] = []
-    logged = LoadsWhileSharding(folder.parent / "generator")
-    if adapters:
-        from peft import LoraConfig
-
-        policy = twin(generator) if stage != "zero3" else tiny_model(1)
-        peft_config = LoraConfig(**LORA)
+    loads = LoadsWhileSharding(folder / "generator")
+    if has_adapters:
+        policy = tiny_model(1) if settings.zero_stage == 3 else twin(generator)
     else:
-        policy, peft_config = tiny_model(2), None
+        policy = tiny_model(2)
     # Where TRL finds the reference model of the KL penalty.
-    policy.config._name_or_path = str(folder.parent / "policy")
+    policy.config._name_or_path = str(folder / "policy")
     trained = train_grpo(
         policy,
         tokenizer(),
@@ -137,12 +143,12 @@ def train(way: str, folder: Path, generator: PreTrainedModel, resume: Path | Non
         LikelihoodImprovement(scorer, encoder(), Raw(), StatusRules()),
         WORLD.episodes("train"),
         TINY,
-        output_dir=folder,
+        output_dir=here,
         seed=0,
-        callbacks=[logged],
+        callbacks=[loads],
         on_scored=lambda rollouts, scores: seen.extend(zip(rollouts, scores, strict=True)),
-        resume_from=resume,
-        peft_config=peft_config,
+        resume_from=here / "checkpoint-1" if "resumed" in how else None,
+        peft_config=LoraConfig(**LORA) if has_adapters else None,
         deepspeed=settings.as_deepspeed(),
     )
     return {
@@ -151,9 +157,8 @@ def train(way: str, folder: Path, generator: PreTrainedModel, resume: Path | Non
             for r, s in seen
         ],
         "policy": digest(trained),
-        "weights": [float(p.double().abs().sum()) for p in trained.parameters()],
-        "num_weights": sum(p.numel() for p in trained.parameters()),
-        "loaded_in_training": logged.seen,
+        "weights": [p.detach().flatten().tolist() for p in trained.parameters()],
+        "loaded_in_training": loads.seen,
         "generator": digest(generator),
         "is_zero_left": integration.is_deepspeed_zero3_enabled(),
     }
@@ -175,17 +180,13 @@ def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
         save_model(generator, tokenizer(), folder / "generator")
         save_model(tiny_model(2), tokenizer(), folder / "policy")
     ranks.from_main(lambda: "the models are there")
-    seen: dict[str, Any] = {"before": digest(generator)}
+    seen: dict[str, Any] = {"generator": digest(generator)}
     for way in ways:
-        here = folder / way
-        seen[way] = train(way, here, generator, None)
-        if way != "ddp":
+        if way.endswith("_resumed") and ranks.is_main():
             # What a run that was killed after its first step leaves behind.
-            if ranks.is_main():
-                shutil.rmtree(here / "checkpoint-2")
-            ranks.from_main(lambda: "the second step is gone")
-            seen[f"{way}_resumed"] = train(way, here, generator, here / "checkpoint-1")
-        zero.release_memory()
+            shutil.rmtree(folder / way.removesuffix("_resumed") / "checkpoint-2")
+        ranks.from_main(lambda: "the folder is as it should be")
+        seen[way] = train(way, folder, generator)
     (folder / f"{rank}.json").write_text(json.dumps(seen))
     ranks.leave()
 
