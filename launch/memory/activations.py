@@ -5,11 +5,12 @@ Qwen2 save for backward. h is the hidden size, f that of the MLP, a the query he
 size, n the number of heads, p the bytes of a number (2 or 4). Korthikanti et al. 2022 (arXiv
 2205.05198) count the layers of GPT in the same way.
 
-    two norms        (8 + 2·4)·h in bfloat16: the input in fp32, the normed one, what is scaled by
-                     the gain; 24·h in fp32, where the input is no copy; 26·h under autocast, where
-                     every linear layer casts its own
-    attention        4·p·a + 4·n: queries, keys and values repeated to the query heads, the output,
-                     and one fp32 log-sum-exp per head; no scores: kernels for long rows keep none
+    two norms        8 + 16·h in bfloat16: a scale, the input in fp32, it normed, it with its gain;
+                     8 + 24·h in fp32; 8 + 26·h under autocast, where each linear layer casts its
+                     own input
+    attention        5·p·a + 4·n: queries, keys and values repeated to the query heads, the output
+                     before and after its heads are joined, and one fp32 log-sum-exp per head; no
+                     scores: kernels for long rows keep none
     MLP              4·p·f: gate, its activation, up, their product
 
 With activation checkpoints only each layer's input is kept, and one layer at a time is done again.
@@ -28,8 +29,8 @@ Precision = Literal["float32", "bfloat16", "autocast"]
 
 # TRL's fused head projects so many tokens on so many words of the vocabulary at a time.
 HEAD_TOKENS, HEAD_WORDS = 4_096, 32_768
-# A bool for each pair of positions, and the same as an addend in the type of the queries.
-MASK_BYTES_PER_PAIR = 1 + 2
+# A bool for each pair of positions, and in each layer the same as an addend in bfloat16.
+MASK_BYTES, ADDEND_BYTES = 1, 2
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Batch:
 def layer_bytes(shape: Shape, precision: Precision) -> int:
     """Kept for backward by one layer, for one token."""
     p = 4 if precision == "float32" else 2
-    norms = {"float32": 24, "bfloat16": 16, "autocast": 26}[precision] * shape.hidden
-    attention = 4 * p * shape.query_size + 4 * shape.num_heads
+    norms = 8 + {"float32": 24, "bfloat16": 16, "autocast": 26}[precision] * shape.hidden
+    attention = 5 * p * shape.query_size + 4 * shape.num_heads
     return norms + attention + 4 * p * shape.intermediate
 
 
@@ -98,13 +99,13 @@ def whole_logits(shape: Shape, batch: Batch, precision: Precision) -> Term:
     return Term("logits of all positions", batch.positions * shape.vocab * size, why)
 
 
-def attention_mask(batch: Batch, kernel: str | None) -> Term:
-    """Of padded rows; kernels of the flash family take lengths instead."""
+def attention_mask(batch: Batch, kernel: str | None, num_layers: int = 1) -> Term:
+    """Of padded rows, in so many layers at a time; kernels of the flash family take lengths."""
     if kernel is not None and "flash" in kernel:
         return Term("attention mask", 0, f"none with {kernel}")
-    pairs = batch.num_rows * batch.num_tokens**2
-    why = f"{batch.num_rows} × {batch.num_tokens:,}² pairs × {MASK_BYTES_PER_PAIR} B"
-    return Term("attention mask", MASK_BYTES_PER_PAIR * pairs, why)
+    pairs, size = batch.num_rows * batch.num_tokens**2, MASK_BYTES + num_layers * ADDEND_BYTES
+    why = f"{batch.num_rows} × {batch.num_tokens:,}² pairs × {size} B"
+    return Term("attention mask", size * pairs, why)
 
 
 def inference_bytes(shape: Shape, p: int) -> int:

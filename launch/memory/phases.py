@@ -67,9 +67,8 @@ class Job:
         from train.grpo import steps_per_generation
 
         trainer = self.config.trainer
-        steps = trainer.trl.get("steps_per_generation")
-        steps = steps or steps_per_generation(trainer, self.num_gpus)
-        return trainer.per_device_batch_size * steps
+        steps = steps_per_generation(trainer, self.num_gpus)
+        return trainer.per_device_batch_size * trainer.trl.get("steps_per_generation", steps)
 
     @property
     def reinforcement(self) -> Training:
@@ -132,7 +131,9 @@ def _reinforcement(job: Job) -> list[Phase]:
         *live_weights(training, "policy"),
         *activations(job.policy, batch, precision, config.trainer.gradient_checkpointing),
         fused_head(job.policy, batch, precision, config.policy.lora is None),
-        attention_mask(batch, kernel),
+        attention_mask(
+            batch, kernel, 1 if config.trainer.gradient_checkpointing else job.policy.num_layers
+        ),
     ]
     stays = Phase("reinforcement", kept)
     return [
@@ -212,7 +213,6 @@ def _supervised(job: Job, name: str, settings: Any, shape: Shape) -> Phase:
         *live_weights(training, "model"),
         *activations(shape, batch, precision, settings.gradient_checkpointing),
         whole_logits(shape, batch, precision),
-        attention_mask(batch, "flash: no mask is given"),
     )
     return Phase(name, terms)
 
