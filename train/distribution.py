@@ -66,6 +66,8 @@ def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
     merged = dict(ours)
     for name, value in theirs.items():
         known = merged.get(name)
-        are_both_nodes = isinstance(known, Mapping) and isinstance(value, Mapping)
-        merged[name] = _merged(known, value) if are_both_nodes else value
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(known, value)
+        else:
+            merged[name] = value
     return merged

@@ -240,6 +240,6 @@ def grpo_config(
         logging_steps=1,
         report_to=[],
         disable_tqdm=True,
-        deepspeed=deepspeed,
+        deepspeed=None if deepspeed is None else dict(deepspeed),
         **{**adjustable, **settings.trl},
     )

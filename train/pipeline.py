@@ -76,6 +76,13 @@ class Run:
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         grpo.steps_per_generation(config.trainer)
+        for stage in ("warm_start", "sft_baseline"):
+            settings = getattr(config, stage)
+            if config.distributed.zero_stage and settings and settings.optimizer == "muon":
+                raise ValueError(
+                    f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw, or "
+                    "distributed=none"
+                )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(

@@ -37,7 +37,9 @@ def join() -> torch.device:
     import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available()).device
+    device = PartialState(cpu=not torch.cuda.is_available()).device
+    assert device is not None
+    return device
 
 
 def from_main(work: Callable[[], str]) -> str:
@@ -69,12 +71,12 @@ def first_to_say(what: str) -> bool:
     """
     if num_processes() == 1:
         return True
-    import torch.distributed as dist
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     try:
         # The store through which the processes find each other: whoever starts them, or the first
         # of them, keeps it as long as they run.
-        store = dist.TCPStore(
+        store = TCPStore(
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,

@@ -186,7 +186,7 @@ def fit(
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
-        deepspeed=deepspeed,  # pyright: ignore[reportArgumentType]
+        deepspeed=None if deepspeed is None else dict(deepspeed),
     )
     optimizer = None
     if settings.optimizer == "muon":

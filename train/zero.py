@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from accelerate.utils.memory import clear_device_cache
@@ -40,7 +41,7 @@ def training(trainer: Trainer) -> Iterator[None]:
     processes enter and leave together.
     """
     yield
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = cast(nn.Module, trainer.accelerator.unwrap_model(trainer.model))
     if trainer.is_deepspeed_enabled:
         weights = [_whole_copy(parameter) for parameter in model.parameters()]
         trainer.accelerator.free_memory()
