@@ -15,7 +15,10 @@ from train.config.validate import parse
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-GROUPS = ("data", "env", "experiment", "generator", "policy", "prompts", "reward", "trainer")
+GROUPS = (
+    *("data", "distributed", "env", "experiment", "generator", "policy", "prompts", "reward"),
+    "trainer",
+)
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
 SPLITS = ["data.train=a.jsonl", "data.validation=b.jsonl", "data.test=c.jsonl"]
@@ -25,6 +28,10 @@ GIVEN = {
     "experiment=real_books": SHELF,
     "experiment=paper_3b": SPLITS,
     "experiment=paper_7b": SPLITS,
+    **{
+        f"experiment=paper_7b_{where}": SPLITS
+        for where in ("8gpu", "lora_8gpu", "multinode", "lora_multinode")
+    },
 }
 
 

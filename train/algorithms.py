@@ -67,10 +67,12 @@ def train_policy(
     resume_from: Path | None = None,
     peft_config: Any = None,
     noise: float = 0.0,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
 
-    `noise` is by how many points the scorer's improvements are off by rounding.
+    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
+    DeepSpeed's own config, or None for plain data parallelism.
     """
     how: dict[str, Any] = {
         "output_dir": output_dir,
@@ -79,6 +81,7 @@ def train_policy(
         "on_scored": on_scored,
         "resume_from": resume_from,
         "peft_config": peft_config,
+        "deepspeed": deepspeed,
     }
     if isinstance(settings, PpoSettings):
         return train_ppo(policy, tokenizer, env, reward, episodes, settings, **how)

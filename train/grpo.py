@@ -29,8 +29,9 @@ from envs.solo import SoloPlanner
 from envs.tokens import end_id
 from envs.types import Episode, Reply, Rollout
 from rewards.types import Reward, Score
+from train import ranks, zero
 from train.dynamic_sampling import DynamicSampler
-from train.reinforcement import ReinforcementSettings, num_processes, trainer_arguments
+from train.reinforcement import ReinforcementSettings, trainer_arguments
 from train.rollouts import Judge, OnScored, summary
 from train.signal import levelled
 
@@ -174,10 +175,13 @@ def train_grpo(
     resume_from: Path | None = None,
     peft_config: Any = None,
     noise: float = 0.0,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
 
-    `noise` is by how many points the scorer's improvements are off by rounding.
+    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
+    DeepSpeed's own config, or None for plain data parallelism. The returned policy is whole in
+    every process.
     """
     judge, end_ids = Judge(episodes, env, reward), frozenset({end_id(tokenizer)})
     floor = noise if settings.noise_floor is None else settings.noise_floor
@@ -201,7 +205,7 @@ def train_grpo(
             reward_funcs=EpisodeReward(
                 judge, end_ids, settings.num_generations, floor, on_scored, sampler
             ),
-            args=grpo_config(settings, output_dir, seed),
+            args=grpo_config(settings, output_dir, seed, deepspeed),
             train_dataset=Dataset.from_list([_row(env, e) for e in episodes]),
             processing_class=tokenizer,
             callbacks=list(callbacks),
@@ -210,7 +214,8 @@ def train_grpo(
             rollout_func=cast(Any, sampler),
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with zero.training(trainer):
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
 
 
@@ -222,13 +227,13 @@ def _row(env: SoloPlanner, episode: Episode) -> dict[str, Any]:
     return {"prompt": prompt, **id_}
 
 
-def steps_per_generation(settings: GrpoSettings) -> int:
+def steps_per_generation(settings: GrpoSettings, num_processes: int | None = None) -> int:
     """Micro-batches per optimizer step and process; every step samples its own answers.
 
     Raises:
         ValueError: the attempts of a step do not divide over processes and micro-batches.
     """
-    processes = num_processes()
+    processes = num_processes or ranks.num_processes()
     if settings.episodes_per_step % processes:
         raise ValueError(
             f"trainer.episodes_per_step: {settings.episodes_per_step} episodes do not divide over "
@@ -258,20 +263,37 @@ def check_sampler(settings: GrpoSettings) -> None:
         )
 
 
-def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConfig:
-    """Settings in TRL's terms."""
+def grpo_config(
+    settings: GrpoSettings,
+    output_dir: Path,
+    seed: int,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> GRPOConfig:
+    """Settings in TRL's terms; what `settings.trl` names has the last word."""
     accumulation = steps_per_generation(settings)
-    return GRPOConfig(**_arguments(settings, output_dir, seed, accumulation), **settings.trl)
+    adjustable = {
+        "steps_per_generation": accumulation,
+        # Every weight of a causal language model takes part in every pass; to look for some that do
+        # not costs time.
+        "ddp_find_unused_parameters": False,
+    }
+    return GRPOConfig(
+        **_arguments(settings, output_dir, seed, accumulation, deepspeed),
+        **{**adjustable, **settings.trl},
+    )
 
 
 def _arguments(
-    settings: GrpoSettings, output_dir: Path, seed: int, accumulation: int
+    settings: GrpoSettings,
+    output_dir: Path,
+    seed: int,
+    accumulation: int,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     server_or_colocated = settings.sampler.removeprefix("vllm_")
     return {
-        **trainer_arguments(settings, output_dir, seed, accumulation),
+        **trainer_arguments(settings, output_dir, seed, accumulation, deepspeed),
         "num_generations": settings.num_generations,
-        "steps_per_generation": accumulation,
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "beta": settings.beta,

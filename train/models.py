@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from train import ranks, zero
 from train.cache import digest
 from train.schema import ModelConfig
 
@@ -37,14 +38,15 @@ def load_model(
     options = {"revision": config.revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, config.dtype),
-            use_safetensors=True,
-            attn_implementation=config.attn_implementation,
-            **options,
-            **how,
-        )
+        with zero.whole():
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                attn_implementation=config.attn_implementation,
+                **options,
+                **how,
+            )
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
@@ -99,9 +101,10 @@ def check_tokenizer(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A folder that plain `from_pretrained` loads."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """A folder that plain `from_pretrained` loads. Of several processes the main one writes it."""
+    if ranks.is_main():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def model_digest(model: ModelConfig) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
 from rewards.window import context_window
-from train import algorithms
-from train.adapters import merged, peft_config, shares_weights
+from train import algorithms, ranks, zero
+from train.adapters import peft_config, shares_weights
 from train.algorithms import check_trainer, train_policy
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
@@ -46,6 +47,7 @@ from train.scoring import (
     scoring_noise,
 )
 from train.stages import Stages, keep
+from train.twin import twin
 
 ROLLOUTS_PER_TABLE = 8
 
@@ -84,6 +86,13 @@ class Run:
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         check_trainer(config.trainer)
+        for stage in ("warm_start", "sft_baseline"):
+            settings = getattr(config, stage)
+            if config.distributed.zero_stage and settings and settings.optimizer == "muon":
+                raise ValueError(
+                    f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw "
+                    "or distributed=none"
+                )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
@@ -121,7 +130,7 @@ class Run:
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
-            make_scorer(model, self.config.scorer, has_adapters=self._shares_weights),
+            make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
             self.shaping,
             self.config.reward.rules,
@@ -176,10 +185,15 @@ class Run:
             "config": {
                 name: value
                 for name, value in asdict(self.config).items()
-                if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
+                if name
+                in (
+                    *("policy", "trainer", "distributed", "reward", "env", "prompts"),
+                    *("generator", "seed"),
+                )
             },
+            "processes": ranks.num_processes(),
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, *algorithms.CODE),
+            "code": source_fingerprint(envs, rewards, zero, *algorithms.CODE),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
@@ -187,7 +201,7 @@ class Run:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
         folder.checkpoints_dir.mkdir(exist_ok=True)
-        last = folder.last_checkpoint()
+        last = last_checkpoint(folder)
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
         noise = self.say_how_it_scores(episodes)
@@ -195,10 +209,7 @@ class Run:
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
         ):
-            shares = self._shares_weights
-            policy, tokenizer = (
-                self._writer if shares else load_model(self.warm_start, "policy.model")
-            )
+            policy, tokenizer = self._untrained_policy()
             recorder = Recorder(log, advance)
             policy = train_policy(
                 policy,
@@ -214,11 +225,22 @@ class Run:
                 resume_from=last,
                 peft_config=peft_config(config.policy.lora),
                 noise=noise,
+                deepspeed=config.distributed.as_deepspeed(),
             )
+            zero.release_memory()
             if isinstance(policy, PeftModel):
-                policy = merged(policy, self.warm_start)
+                # Into copies of the weights: those of the base may be the generator's.
+                policy = policy.merge_and_unload(safe_merge=True)
             save_model(policy, tokenizer, kept / "policy")
-        shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+        if ranks.is_main():
+            shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+
+    def _untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The agent before reinforcement; adapters on the generator itself share its weights."""
+        if not self._shares_weights:
+            return load_model(self.warm_start, "policy.model")
+        model, tokenizer = self._writer
+        return twin(model), copy.deepcopy(tokenizer)
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
@@ -228,7 +250,9 @@ class Run:
         with self.progress.stage("load models", len(made) + 2) as advance:
             agents = {}
             for name, model_config in made.items():
-                model, tokenizer = load_model(model_config, "policy.model")
+                # As it answered in training, where passes in bfloat16 round its weights.
+                dtype = "bfloat16" if self.config.trainer.bf16 else model_config.dtype
+                model, tokenizer = load_model(replace(model_config, dtype=dtype), "policy.model")
                 agents[name] = (on_device(model), tokenizer)
                 advance()
             sft = None
@@ -287,6 +311,8 @@ class Recorder(TrainerCallback):
 
 def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
+    # Before the frozen generator is loaded: either may fill a GPU.
+    _ = run.sft_baseline
     trained = run.trained_policy(folder)
     if PartialState().is_main_process:
         copy_folder(trained / "policy", folder.policy_dir)
@@ -297,6 +323,12 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def last_checkpoint(folder: RunFolder) -> Path | None:
+    """Where the main process sees it: on a shared disk others may see it later."""
+    path = ranks.from_main(lambda: str(folder.last_checkpoint() or ""))
+    return Path(path) if path else None
 
 
 def keep_models(run: Run, folder: RunFolder) -> None:

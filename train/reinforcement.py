@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,15 +37,14 @@ class ReinforcementSettings:
     gradient_checkpointing: bool = False
 
 
-def num_processes() -> int:
-    """Processes of this run, as the launcher says; known before any of them joins the others."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def trainer_arguments(
-    settings: ReinforcementSettings, output_dir: Path, seed: int, accumulation: int
+    settings: ReinforcementSettings,
+    output_dir: Path,
+    seed: int,
+    accumulation: int,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The settings as fields of transformers' TrainingArguments."""
+    """The settings as fields of transformers' TrainingArguments; `deepspeed` is its own config."""
     return {
         "output_dir": str(output_dir),
         "max_steps": settings.max_steps,
@@ -70,4 +68,5 @@ def trainer_arguments(
         "logging_steps": 1,
         "report_to": [],
         "disable_tqdm": True,
+        "deepspeed": None if deepspeed is None else dict(deepspeed),
     }

@@ -14,6 +14,7 @@ from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
 from rewards.window import GivesWay
 from train.algorithms import TrainerSettings
+from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
@@ -163,6 +164,20 @@ class ScorerConfig:
 
 
 @dataclass(frozen=True)
+class HardwareConfig:
+    """The machines that a run is meant for; `nextchapter launch plan` tells whether it fits."""
+
+    nodes: Annotated[int, Field(gt=0)] = 1
+    gpus_per_node: Annotated[int, Field(gt=0)] = 1
+    gpu_memory_gb: Annotated[float, Field(gt=0)] = 80.0
+    """Memory of one GPU as its maker counts it, in 10^9 bytes."""
+
+    @property
+    def num_gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     split: Literal["validation", "test"] = "test"
     decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
@@ -194,6 +209,9 @@ class RunConfig:
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
     trainer: TrainerSettings = field(default_factory=GrpoSettings)
+    distributed: DistributedSettings = field(default_factory=DistributedSettings)
+    """How the agent's training, and that of the SFT baseline, is spread over processes."""
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)

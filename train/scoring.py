@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import rewards
 from envs.types import Episode
-from rewards.below_adapters import BelowAdapters
 from rewards.budget import find_max_tokens
 from rewards.checks import check_request
 from rewards.departure import Departure
@@ -37,18 +36,8 @@ from train.schema import ModelConfig, ScorerConfig
 NOISE_PLANS, NOISE_PLAN_WORDS = 3, 40
 
 
-def make_scorer(
-    model: PreTrainedModel, config: ScorerConfig, *, has_adapters: bool = False
-) -> LikelihoodScorer:
-    """The scorer of this process, or, where there are several, one for all of them together.
-
-    `has_adapters` says that a policy will learn as adapters on this model while it scores.
-    """
-    scorer = _scorer_of_all(model, config)
-    return BelowAdapters(scorer, model) if has_adapters else scorer
-
-
-def _scorer_of_all(model: PreTrainedModel, config: ScorerConfig) -> LikelihoodScorer:
+def make_scorer(model: PreTrainedModel, config: ScorerConfig) -> LikelihoodScorer:
+    """The scorer of this process, or, where there are several, one for all of them together."""
     num_processes = PartialState().num_processes
     exchange = Exchange() if num_processes > 1 else None
     max_tokens = config.max_tokens_per_batch

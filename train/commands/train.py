@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
+from train import ranks
 from train.config.validate import parse
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
@@ -22,13 +23,16 @@ def run(config: DictConfig) -> None:
     quiet_libraries()
 
     prepared = pipeline.Run.prepare(settings, ProgressDisplay())
-    folder = (
-        RunFolder.open(settings.resume, to_write=True)
-        if settings.resume
-        else RunFolder.create(settings.run_dir, config)
-    )
-    with folder:
+
+    def hold() -> RunFolder:
+        if settings.resume:
+            return RunFolder.open(settings.resume, to_write=True)
+        return RunFolder.create(settings.run_dir, config)
+
+    with RunFolder.of_all_ranks(hold) as folder:
         evaluation = pipeline.train(prepared, folder)
+    if not ranks.is_main():
+        return
     console = Console()
     console.print(evaluation_table(evaluation))
     console.print(f"The run is in {folder.path}; its README.md says what each file is.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from transformers import (
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
+from train import zero
 from train.ppo.actor_critic import ActorCritic
 from train.ppo.play import Player
 from train.ppo.settings import PpoSettings, divide
@@ -40,8 +41,13 @@ def train_ppo(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included."""
+    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+
+    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism. The returned policy
+    is whole in every process.
+    """
     # Adapters start at random.
     set_seed(seed)
     model = ActorCritic.build(
@@ -50,20 +56,26 @@ def train_ppo(
     trainer = PpoTrainer(
         model,
         Player(Judge(episodes, env, reward), tokenizer, settings, seed, on_scored),
-        ppo_arguments(settings, output_dir, seed),
+        ppo_arguments(settings, output_dir, seed, deepspeed),
         callbacks,
     )
     trainer.remove_callback(PrinterCallback)
     if resume_from is not None:
         trainer.restore(resume_from)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with zero.training(trainer):
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.actor_critic.policy)
 
 
-def ppo_arguments(settings: PpoSettings, output_dir: Path, seed: int) -> TrainingArguments:
+def ppo_arguments(
+    settings: PpoSettings,
+    output_dir: Path,
+    seed: int,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> TrainingArguments:
     """Settings in the terms of transformers' Trainer."""
     accumulation = divide(settings).micro_batches_per_step
-    ours = trainer_arguments(settings, output_dir, seed, accumulation)
+    ours = trainer_arguments(settings, output_dir, seed, accumulation, deepspeed)
     # While the critic warms up, the policy has no gradient.
     find_unused = {"ddp_find_unused_parameters": settings.critic_warmup_steps > 0}
     return TrainingArguments(**ours, **{**find_unused, **settings.arguments})

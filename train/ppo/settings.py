@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from transformers import TrainingArguments
 
+from train import ranks
 from train.ppo.losses import KlEstimator
-from train.reinforcement import ReinforcementSettings, num_processes, trainer_arguments
+from train.reinforcement import ReinforcementSettings, trainer_arguments
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def divide(settings: PpoSettings) -> Division:
     Raises:
         ValueError: it does not.
     """
-    processes = num_processes()
+    processes = ranks.num_processes()
     episodes, rest = divmod(settings.episodes_per_rollout, processes)
     if rest:
         raise ValueError(
