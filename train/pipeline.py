@@ -20,8 +20,8 @@ import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
-from rewards.shaping import Shaping
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from train import grpo
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
@@ -32,6 +32,7 @@ from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
+from train.reward_config import build_terms, check_groups, distractors
 from train.run_folder import RunFolder
 from train.schema import LoraConfig, ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer, scoring_noise
@@ -50,7 +51,7 @@ class Run:
     config: RunConfig
     source: Source
     env: SoloPlanner
-    shaping: Shaping
+    terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
 
@@ -74,13 +75,16 @@ class Run:
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         grpo.steps_per_generation(config.trainer)
+        terms = build_terms(config.reward)
+        check_groups(terms, config.trainer)
+        distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
             config,
             source,
             build(config.env, "env", prompts=config.prompts),
-            build(config.reward.shaping, "reward.shaping"),
+            terms,
             progress,
             kept or {},
         )
@@ -108,14 +112,20 @@ class Run:
         return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
 
     @cached_property
+    def train_episodes(self) -> list[Episode]:
+        return self.source.episodes("train")
+
+    @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer),
-            self.shaping,
+            self.terms,
             self.config.reward.rules,
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            self.config.trainer.num_generations,
+            distractors(self.terms, self.train_episodes),
         )
 
     @cached_property
@@ -128,7 +138,7 @@ class Run:
         """Measures on these episodes how exact their rewards are, and prints it."""
         with self.progress.stage("measure the scoring noise"):
             line, is_fine = scoring_noise(
-                self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
+                self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.terms
             )
         if PartialState().is_main_process:
             self.progress.say(line if is_fine else f"WARNING: {line}")
@@ -154,7 +164,7 @@ class Run:
         folder.checkpoints_dir.mkdir(exist_ok=True)
         last = folder.last_checkpoint()
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
-        episodes = self.source.episodes("train")
+        episodes = self.train_episodes
         if config.scorer.noise_episodes:
             self.say_noise(episodes[: config.scorer.noise_episodes])
         with (

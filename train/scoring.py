@@ -19,9 +19,9 @@ from rewards.likelihood_store import DiskLikelihoodStore
 from rewards.noise import measure_noise, noise_line
 from rewards.oracle import dense_oracle
 from rewards.prefix_store import PrefixStore
-from rewards.shaping import Shaping, first_threshold
 from rewards.shared_prefix import SharedPrefixScorer
 from rewards.types import LikelihoodScorer
+from rewards.weighted_sum import WeightedTerm, first_threshold
 from train.cache import digest, source_fingerprint
 from train.schema import ScorerConfig
 
@@ -58,7 +58,7 @@ def scoring_noise(
     model: PreTrainedModel,
     encoder: GeneratorEncoder,
     episodes: Sequence[Episode],
-    shaping: Shaping,
+    terms: Sequence[WeightedTerm],
 ) -> tuple[str, bool]:
     """What rounding does to the rewards of these episodes: a line to print, and whether it is fine.
 
@@ -71,4 +71,4 @@ def scoring_noise(
         for plan in ["", *texts[:NOISE_PLANS]]
     ]
     noise = measure_noise(scorer, dense_oracle(model), requests)
-    return noise_line(noise, first_threshold(shaping))
+    return noise_line(noise, first_threshold(terms))

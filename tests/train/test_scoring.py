@@ -14,12 +14,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from envs.types import Episode
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
-from rewards.shaping import Raw, Tiers
+from rewards.terms.raw import Raw
+from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, ScoreRequest
+from rewards.weighted_sum import WeightedTerm
 from train.schema import ScorerConfig
 from train.scoring import baseline_store, make_scorer, scoring_noise
 
 MakeModel = Callable[..., PreTrainedModel]
+RAW = [WeightedTerm("raw", Raw())]
+TIERS = [WeightedTerm("tiers", Tiers())]
 
 
 @pytest.fixture
@@ -71,9 +75,9 @@ def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
 ) -> None:
     model, episodes = make_model(), [make_episode()]
     exact = make_scorer(model, ScorerConfig())
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Tiers())
+    line, is_fine = scoring_noise(exact, model, encoder, episodes, TIERS)
     assert is_fine and "far below the reward's first threshold of 0.05" in line
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Raw())
+    line, is_fine = scoring_noise(exact, model, encoder, episodes, RAW)
     assert is_fine and "threshold" not in line
-    line, is_fine = scoring_noise(Drifting(), model, encoder, episodes, Tiers())
+    line, is_fine = scoring_noise(Drifting(), model, encoder, episodes, TIERS)
     assert not is_fine and "NOT far below" in line
