@@ -20,8 +20,8 @@ import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
-from rewards.shaping import Shaping
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from rewards.window import context_window
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
@@ -36,6 +36,7 @@ from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
+from train.reward_config import build_terms, check_groups, distractors
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
 from train.scoring import (
@@ -62,7 +63,7 @@ class Run:
     config: RunConfig
     source: Source
     env: SoloPlanner
-    shaping: Shaping
+    terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
 
@@ -93,13 +94,16 @@ class Run:
                     f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw "
                     "or distributed=none"
                 )
+        terms = build_terms(config.reward)
+        check_groups(terms, config.trainer)
+        distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
             config,
             source,
             build(config.env, "env", prompts=config.prompts),
-            build(config.reward.shaping, "reward.shaping"),
+            terms,
             progress,
             kept or {},
         )
@@ -127,14 +131,20 @@ class Run:
         return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
 
     @cached_property
+    def train_episodes(self) -> list[Episode]:
+        return self.source.episodes("train")
+
+    @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
-            self.shaping,
+            self.terms,
             self.config.reward.rules,
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            self.config.trainer.num_generations,
+            distractors(self.terms, self.train_episodes),
         )
 
     @cached_property
@@ -166,7 +176,7 @@ class Run:
         if requests:
             with self.progress.stage("measure the scoring noise"):
                 noise, line = scoring_noise(
-                    self.reward.scorer, self._writer[0], requests, self.shaping
+                    self.reward.scorer, self._writer[0], requests, self.terms
                 )
                 noise_points = noise.largest
                 lines.append(line)
@@ -203,7 +213,7 @@ class Run:
         folder.checkpoints_dir.mkdir(exist_ok=True)
         last = last_checkpoint(folder)
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
-        episodes = self.source.episodes("train")
+        episodes = self.train_episodes
         noise = self.say_how_it_scores(episodes)
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,

@@ -32,8 +32,9 @@ from envs.types import Rollout
 from rewards.distributed import DistributedScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings, train_grpo
@@ -140,7 +141,7 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
         policy,
         tokenizer(),
         ENV,
-        LikelihoodImprovement(scorer, encoder(), Raw(), StatusRules()),
+        LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
         WORLD.episodes("train"),
         TINY,
         output_dir=here,
