@@ -99,6 +99,7 @@ def test_a_checkpoint_of_the_run_can_be_evaluated_again(smoke: Path) -> None:
     assert rows["trained", "greedy"]["episodes"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ppo_goes_through_the_same_stages_and_leaves_the_same_files(tmp_path: Path) -> None:
     small = (
