@@ -80,8 +80,8 @@ class Run:
             settings = getattr(config, stage)
             if config.distributed.zero_stage and settings and settings.optimizer == "muon":
                 raise ValueError(
-                    f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw, or "
-                    "distributed=none"
+                    f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw, "
+                    "or distributed=none"
                 )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
