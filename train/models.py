@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -23,8 +23,12 @@ from train.schema import ModelConfig
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
-def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    config: ModelConfig, key: str, **how: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and its tokenizer; `key` is the setting that names them, for messages.
+
+    `how` says how the weights are to lie in memory, in `from_pretrained`'s terms.
 
     Raises:
         ValueError: there is no such model, or it is not in safetensors.
@@ -41,6 +45,7 @@ def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrain
                 use_safetensors=True,
                 attn_implementation=config.attn_implementation,
                 **options,
+                **how,
             )
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -23,21 +21,31 @@ from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
-from train import grpo, ranks, zero
+from rewards.window import context_window
+from train import algorithms, ranks, zero
+from train.adapters import merged, peft_config, shares_weights
+from train.algorithms import check_trainer, train_policy
 from train.cache import Cache, source_fingerprint
 from train.config.build import build
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
+from train.frozen import load_frozen, on_device
 from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import LoraConfig, ModelConfig, RunConfig
-from train.scoring import baseline_store, make_scorer, scoring_noise
+from train.schema import ModelConfig, RunConfig
+from train.scoring import (
+    baseline_store,
+    check_episodes,
+    int8_error,
+    make_scorer,
+    probe_requests,
+    scoring_noise,
+)
 from train.stages import Stages, keep
-from train.twin import twin
 
 ROLLOUTS_PER_TABLE = 8
 
@@ -75,7 +83,7 @@ class Run:
             empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        grpo.steps_per_generation(config.trainer)
+        check_trainer(config.trainer)
         for stage in ("warm_start", "sft_baseline"):
             settings = getattr(config, stage)
             if config.distributed.zero_stage and settings and settings.optimizer == "muon":
@@ -120,8 +128,8 @@ class Run:
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
-            make_scorer(model, self.config.scorer),
-            self.stages.encoder(tokenizer),
+            make_scorer(model, self.config.scorer, has_adapters=self._shares_weights),
+            self.stages.encoder(tokenizer, context_window(model.config)),
             self.shaping,
             self.config.reward.rules,
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
@@ -130,17 +138,42 @@ class Run:
     @cached_property
     def _writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator, loaded."""
-        model, tokenizer = load_model(self.generator, "generator.model")
-        return _on_device(model), tokenizer
+        sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
+        return load_frozen(self.generator, "generator.model", sharding, quantization)
 
-    def say_noise(self, episodes: Sequence[Episode]) -> None:
-        """Measures on these episodes how exact their rewards are, and prints it."""
-        with self.progress.stage("measure the scoring noise"):
-            line, is_fine = scoring_noise(
-                self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
-            )
+    @cached_property
+    def _shares_weights(self) -> bool:
+        """Whether the policy learns as adapters on the loaded generator."""
+        return shares_weights(self.config, self.generator, self.warm_start)
+
+    def say_how_it_scores(self, episodes: Sequence[Episode]) -> float:
+        """Prints what of these episodes the generator sees, and how exact their rewards are.
+
+        Gives the latter: by how many points improvements are off by rounding.
+
+        Raises:
+            ValueError: an episode cannot be scored; the message names it.
+        """
+        encoder, config = self.reward.encoder, self.config
+        with self.progress.stage("look at the episodes"):
+            lines = [check_episodes(encoder, episodes, self._writer[0])]
+        if self._shares_weights:
+            lines.append("policy and generator share their weights; the policy is adapters on them")
+        noise_points = 0.0
+        requests = probe_requests(encoder, episodes[: config.scorer.noise_episodes])
+        if requests:
+            with self.progress.stage("measure the scoring noise"):
+                noise, line = scoring_noise(
+                    self.reward.scorer, self._writer[0], requests, self.shaping
+                )
+                noise_points = noise.largest
+                lines.append(line)
+                if config.generator.quantization is not None:
+                    lines.append(int8_error(self.reward.scorer, self.generator, requests))
         if PartialState().is_main_process:
-            self.progress.say(line if is_fine else f"WARNING: {line}")
+            for line in lines:
+                self.progress.say(line)
+        return noise_points
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -158,7 +191,7 @@ class Run:
             },
             "processes": ranks.num_processes(),
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo, zero),
+            "code": source_fingerprint(envs, rewards, *algorithms.CODE),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
@@ -169,15 +202,17 @@ class Run:
         last = last_checkpoint(folder)
         resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
         episodes = self.source.episodes("train")
-        if config.scorer.noise_episodes:
-            self.say_noise(episodes[: config.scorer.noise_episodes])
+        noise = self.say_how_it_scores(episodes)
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
         ):
-            policy, tokenizer = self._untrained_policy()
+            shares = self._shares_weights
+            policy, tokenizer = (
+                self._writer if shares else load_model(self.warm_start, "policy.model")
+            )
             recorder = Recorder(log, advance)
-            policy = grpo.train_grpo(
+            policy = train_policy(
                 policy,
                 tokenizer,
                 self.env,
@@ -189,29 +224,16 @@ class Run:
                 callbacks=[recorder],
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
-                peft_config=_peft(config.policy.lora),
+                peft_config=peft_config(config.policy.lora),
                 deepspeed=config.distributed.as_deepspeed(),
+                noise=noise,
             )
             zero.release_memory()
             if isinstance(policy, PeftModel):
-                # Into copies of the weights: those of the base may be the generator's.
-                policy = policy.merge_and_unload(safe_merge=True)
+                policy = merged(policy, self.warm_start)
             save_model(policy, tokenizer, kept / "policy")
         if ranks.is_main():
             shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
-
-    def _untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The agent before reinforcement; adapters on the generator itself share its weights.
-
-        ZeRO-3 would take them apart.
-        """
-        config = self.config
-        if config.policy.lora is None or config.distributed.zero_stage == 3:
-            return load_model(self.warm_start, "policy.model")
-        if self.warm_start != self.generator:
-            return load_model(self.warm_start, "policy.model")
-        model, tokenizer = self._writer
-        return twin(model), copy.deepcopy(tokenizer)
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
@@ -224,12 +246,12 @@ class Run:
                 # As it answered in training, where passes in bfloat16 round its weights.
                 dtype = "bfloat16" if self.config.trainer.bf16 else model_config.dtype
                 model, tokenizer = load_model(replace(model_config, dtype=dtype), "policy.model")
-                agents[name] = (_on_device(model), tokenizer)
+                agents[name] = (on_device(model), tokenizer)
                 advance()
             sft = None
             if baseline is not None:
-                model, _ = load_model(baseline, "sft_baseline")
-                sft = make_scorer(_on_device(model), self.config.scorer)
+                model, _ = load_frozen(baseline, "sft_baseline", self.config.scorer.sharding)
+                sft = make_scorer(model, self.config.scorer)
             advance()
             episodes = self.source.episodes(config.split)
             evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)
@@ -334,19 +356,3 @@ def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
             run.config.evaluation.num_examples,
             folder.examples_path,
         )
-
-
-def _on_device(model: PreTrainedModel) -> PreTrainedModel:
-    return model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
-
-
-def _peft(lora: LoraConfig | None) -> PeftLoraConfig | None:
-    if lora is None:
-        return None
-    return PeftLoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )

@@ -12,10 +12,14 @@ from pydantic import Field
 from envs.agents import Sampling
 from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
+from rewards.window import GivesWay
+from train.algorithms import TrainerSettings
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
+
+Quantization = Literal["int8"]
 
 Component = Mapping[str, Any]
 """A node with `_target_: package.module.ClassName` and the fields of that class."""
@@ -89,6 +93,12 @@ class GeneratorConfig:
     """Longer plans lose their end."""
     max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer chapters are scored up to here."""
+    gives_way: GivesWay = "plan"
+    """What is cut where context, plan and chapter together are longer than the model's window;
+    `nothing` stops the run instead."""
+    quantization: Quantization | None = None
+    """Linear layers' weights in 8 bits while scoring (torchao, `pip install nextchapter[int8]`);
+    what that costs in accuracy is measured and printed before training."""
 
     @property
     def is_trained(self) -> bool:
@@ -126,6 +136,18 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class ShardingConfig:
+    """How a generator that is too large for one device is spread over ranks."""
+
+    method: Literal["none", "tensor_parallel", "fsdp"] = "none"
+    """`none`: each process holds the whole generator. `tensor_parallel`: the ranks of a replica
+    compute each layer together. `fsdp`: they gather its weights, and each scores chapters of its
+    own."""
+    ranks_per_replica: Annotated[int, Field(ge=2)] | None = None
+    """Neighbouring ranks that hold one generator; empty for all ranks."""
+
+
+@dataclass(frozen=True)
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
@@ -138,6 +160,7 @@ class ScorerConfig:
     read them again; 0 keeps none."""
     noise_episodes: Annotated[int, Field(ge=0)] = 2
     """Training episodes on which rounding noise is measured before training; 0 for none."""
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
 
 @dataclass(frozen=True)
@@ -185,7 +208,7 @@ class RunConfig:
     """Supervised training of the policy on the form of a plan; empty to leave it out."""
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
-    trainer: GrpoSettings = field(default_factory=GrpoSettings)
+    trainer: TrainerSettings = field(default_factory=GrpoSettings)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
     """How the agent's training, and that of the SFT baseline, is spread over processes."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)

@@ -98,7 +98,10 @@ class Stages:
         key = self._model_key(generator, pairs) | {"settings": asdict(settings)}
         return generator.at(keep(self.cache, "sft_baseline", key, make))
 
-    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
+    def encoder(
+        self, tokenizer: PreTrainedTokenizerBase, window: int | None = None
+    ) -> GeneratorEncoder:
+        """Lays episodes out within the configured limits, and within the generator's window."""
         limits = self.config.generator
         return GeneratorEncoder(
             tokenizer,
@@ -106,6 +109,8 @@ class Stages:
             limits.max_context_tokens,
             limits.max_plan_tokens,
             limits.max_gold_tokens,
+            window,
+            limits.gives_way,
         )
 
     def _answers(self, tokenizer: PreTrainedTokenizerBase) -> list[Sample]:
