@@ -12,14 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
-from train import dynamic_sampling, grpo, ppo, reinforcement, rollouts, signal
+from train import dynamic_sampling, grpo, ppo, reinforcement, rollouts, signal, zero
 from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
 from train.rollouts import OnScored
 
 # What a trained policy depends on, whichever algorithm trained it.
-CODE = (grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal)
+CODE = (grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal, zero)
 
 
 def _algorithm(trainer: Any) -> str:
@@ -66,8 +66,8 @@ def train_policy(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
-    noise: float = 0.0,
     deepspeed: Mapping[str, Any] | None = None,
+    noise: float = 0.0,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
 

@@ -234,8 +234,8 @@ class Run:
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=peft_config(config.policy.lora),
-                noise=noise,
                 deepspeed=config.distributed.as_deepspeed(),
+                noise=noise,
             )
             zero.release_memory()
             if isinstance(policy, PeftModel):
