@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 
 def run(config: DictConfig) -> None:
@@ -10,14 +10,15 @@ def run(config: DictConfig) -> None:
     named = [key for key in ("run", "judgments", "comparisons") if config.get(key) is not None]
     if len(named) != 1:
         raise ValueError(
-            f"{named[1] if named else 'run'}: one thing is evaluated at a time; give run=runs/<run>, "
-            "judgments=<csv>, or comparisons=<jsonl> with a judge.model.path"
+            f"{named[1] if named else 'run'}: one thing is evaluated at a time; give "
+            "run=runs/<run>, judgments=<csv>, or comparisons=<jsonl> with a judge.model.path"
         )
     if named == ["run"]:
         from train.commands import evaluate
 
-        for key in ("judgments", "comparisons"):
-            config.pop(key)
+        with open_dict(config):
+            for key in ("judgments", "comparisons"):
+                config.pop(key)
         evaluate.run(config)
     else:
         from train.commands import judgments

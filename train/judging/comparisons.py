@@ -46,9 +46,13 @@ def read_comparisons(path: Path) -> list[Comparison]:
     Raises:
         ValueError: a line is no such entry, or there are none; the message names the line.
     """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text; save it as JSONL in UTF-8") from error
     found: list[Comparison] = []
     items: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         if not line.strip():
             continue

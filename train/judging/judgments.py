@@ -10,7 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 OVERALL = "overall_quality"
-DIMENSIONS = ("plot", "character", "creativity", "development", "language", OVERALL)
+DIMENSIONS: tuple[str, ...] = (
+    "plot",
+    "character",
+    "creativity",
+    "development",
+    "language",
+    OVERALL,
+)
 TIE = "same"
 REFUSED, UNCLEAR = "refused", "unclear"
 UNANSWERED = ("", REFUSED, UNCLEAR)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ class PositionBias:
     second_won: int
     num_unknown: int
     """Decided judgments for which nobody wrote down what was shown first."""
-    in_both_orders: Counter[str]
+    in_both_orders: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         decided = self.first_won + self.second_won
@@ -45,17 +44,17 @@ def position_bias(judgments: Sequence[Judgment], dimension: str) -> PositionBias
     decided = [j for j in judgments if j.answers[dimension] in j.options]
     known = [j for j in decided if j.first]
     first_won = sum(j.answers[dimension] == j.first for j in known)
-    both = Counter({outcome: 0 for outcome in OUTCOMES})
+    found = []
     for looks in looks_by_annotator(judgments):
         shown = {look.first: look.answers[dimension] for look in looks if look.first}
         if len(shown) == 2:
-            outcome = _outcome(list(shown.items()))
-            both.update([outcome] if outcome else [])
+            found.append(_outcome(list(shown.items())))
+    both = {outcome: found.count(outcome) for outcome in OUTCOMES}
     return PositionBias(first_won, len(known) - first_won, len(decided) - len(known), both)
 
 
 def _outcome(looks: Sequence[tuple[str, str]]) -> str | None:
-    """What came of two looks, each the option shown first and the answer; None if one is missing."""
+    """What came of two looks, each the option shown first and the answer, if both have one."""
     (first, answer), (_, other) = looks
     options = {shown for shown, _ in looks}
     if not {answer, other} <= options | {TIE}:

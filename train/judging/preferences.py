@@ -13,9 +13,9 @@ from train.judging.bradley_terry import (
     Array,
     are_connected,
     bradley_terry,
-    davidson,
     has_finite_strengths,
 )
+from train.judging.davidson import davidson, has_finite_davidson
 from train.judging.intervals import Estimate, estimate, wilson
 from train.judging.judgments import TIE, Vote
 
@@ -164,7 +164,7 @@ def _bradley_terry(options: Sequence[str], wins_SOO: Array, num_clusters: int) -
     if not are_connected(compared_OO):
         return None
     strengths_SO = bradley_terry(wins_SOO, compared_OO)
-    finite_S = has_finite_strengths(wins_SOO, np.zeros_like(wins_SOO))
+    finite_S = has_finite_strengths(wins_SOO)
     return Strengths(
         _by_option(options, strengths_SO, num_clusters),
         bool(finite_S[0]),
@@ -180,7 +180,7 @@ def _davidson(
     if not are_connected(compared_OO) or not wins_SOO[0].any():
         return None
     strengths_SO, weight_S = davidson(wins_SOO, ties_SOO, compared_OO)
-    finite_S = has_finite_strengths(wins_SOO, ties_SOO)
+    finite_S = has_finite_davidson(wins_SOO, ties_SOO)
     return Strengths(
         _by_option(options, strengths_SO, num_clusters),
         bool(finite_S[0]),

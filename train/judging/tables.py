@@ -121,12 +121,13 @@ def _position(overall: DimensionReport) -> str:
         return "Position bias: unknown, as the column first does not say what was shown first."
     share = Estimate(found.first_won / decided, wilson(found.first_won, decided))
     both = found.in_both_orders
+    num_pairs = sum(both.values())
     line = f"Position: the text shown first won {_percent(share)} % of {decided} decided judgments"
-    if both.total():
+    if num_pairs:
         line += (
-            f"; of {both.total()} pairs judged in both orders, {both['same_option']} have the same "
-            f"winner, {both['first_text']} went to the first text twice and {both['second_text']} "
-            "to the second"
+            f"; of {num_pairs} pairs judged in both orders, {both['same_option']} have the "
+            f"same winner, {both['first_text']} went to the first text twice and "
+            f"{both['second_text']} to the second"
         )
     unknown = f" ({found.num_unknown} with unknown order left out)" if found.num_unknown else ""
     return f"{line}{unknown}."
