@@ -18,5 +18,5 @@ class JudgingConfig:
     """What is drawn independently: `item` asks what other chapters would say to these annotators,
     `annotator` what other annotators would say to these chapters."""
     improvements: str | None = None
-    """CSV with the columns item, option and improvement (in per cent); empty to use those that
-    stand beside the judgments."""
+    """CSV with the columns item, option and improvement (in per cent), or the folder of a run that
+    holds one; empty to use those that stand beside the judgments."""

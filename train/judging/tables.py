@@ -136,7 +136,7 @@ def _position(overall: DimensionReport) -> str:
 def _improvement(overall: DimensionReport) -> str:
     found = overall.association
     if not found.num_votes:
-        return "Improvement and preference: unknown, as no improvements are given."
+        return "Improvement and preference: unknown, as no vote has improvements for both options."
     decided = found.agreeing + found.disagreeing
     unknown = f" ({found.num_unknown} without)" if found.num_unknown else ""
     return (

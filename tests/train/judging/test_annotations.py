@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from train.judging.annotations import read_annotations, write_annotations
-from train.judging.improvements import read_improvements, with_improvements
 from train.judging.judgments import DIMENSIONS, OVERALL, Judgment
 
 MakeJudgment = Callable[..., Judgment]
@@ -128,29 +127,6 @@ def test_what_is_written_is_read_back(make_judgment: MakeJudgment, tmp_path: Pat
             assert getattr(read, name) == getattr(wrote, name)
     assert [j.improvements for j in found] == [(1.5, -0.25), (1.5, -0.25), None]
     assert len({j.pair for j in found}) == 2
-
-
-def test_improvements_from_a_file_of_their_own(make_judgment: MakeJudgment, tmp_path: Path) -> None:
-    path = tmp_path / "improvements.csv"
-    path.write_text("option,item,improvement\ngood,1,2.5\nbad,1,0\ngood,2,1\n")
-    judgments = [make_judgment("good", "1"), make_judgment("good", "2")]
-    found = with_improvements(judgments, read_improvements(path))
-    assert [j.improvements for j in found] == [(2.5, 0.0), None]
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("item,option\n1,good\n", "has no column 'improvement'"),
-        ("item,option,improvement\n1,good,much\n", "line 2: improvement should be a number"),
-        ("item,option,improvement\n1,good,1\n1,good,2\n", "line 3: good on 1 stands above already"),
-    ],
-)
-def test_improvements_that_cannot_be_used_are_refused(tmp_path: Path, text: str, says: str) -> None:
-    path = tmp_path / "improvements.csv"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=says):
-        read_improvements(path)
 
 
 def test_every_dimension_is_required(csv_file: Callable[..., Path]) -> None:
