@@ -76,13 +76,13 @@ def _cautions(found: dict[str, Strengths | None]) -> Iterator[str]:
             yield f"{_words(dimension)}: none, as the decided votes do not link all options."
         elif not strengths.is_finite:
             yield (
-                f"{_words(dimension)}: an option won or lost everything, which fixes no finite "
-                "strength; a hundredth of a win either way stands in."
+                f"{_words(dimension)}: the votes fix no finite strengths, as where an option lost "
+                "everything; a hundredth of a win was added to each pair, either way."
             )
     resamples = {_words(d): s.num_not_finite for d, s in found.items() if s and s.num_not_finite}
     if resamples:
         counts = ", ".join(f"{name} {count}" for name, count in resamples.items())
-        yield f"Resamples in which an option won or lost everything: {counts}."
+        yield f"Resamples whose votes fix no finite strengths, so that the same was done: {counts}."
 
 
 def judgment_notes(report: JudgmentReport) -> Iterator[str]:
