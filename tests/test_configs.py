@@ -16,7 +16,10 @@ from train.reward_config import build_terms
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-GROUPS = ("data", "env", "experiment", "generator", "policy", "prompts", "reward", "trainer")
+GROUPS = (
+    *("data", "env", "experiment", "generator", "monitors", "policy", "prompts", "reward"),
+    "trainer",
+)
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
 SPLITS = ["data.train=a.jsonl", "data.validation=b.jsonl", "data.test=c.jsonl"]

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 import envs
 import rewards
 from envs.solo import SoloPlanner
-from envs.types import Episode, Rollout, Source
+from envs.types import Episode, Rollout, Source, Split
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
@@ -30,6 +30,8 @@ from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
+from train.monitors.start import start_monitor
+from train.monitors.stop import StoppedByMonitor
 from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
 from train.reward_config import build_terms, check_groups, distractors
@@ -66,12 +68,15 @@ class Run:
         for key, model in (
             ("generator.model", config.generator.model),
             ("policy.model", config.policy.model),
+            ("monitors.second_generator", config.monitors.second_generator),
         ):
             if model is not None:
                 check_model(model, key)
         with progress.waiting("read the books"):
             source = build(config.data, "data")
-            empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
+            watched: tuple[Split, ...] = ("validation",) if config.monitors.every_steps else ()
+            needed = ("train", config.evaluation.split, *watched)
+            empty = [split for split in needed if not source.episodes(split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         grpo.steps_per_generation(config.trainer)
@@ -173,6 +178,16 @@ class Run:
         ):
             policy, tokenizer = load_model(self.warm_start, "policy.model")
             recorder = Recorder(log, advance)
+            monitor = start_monitor(
+                config,
+                self.stages,
+                self.source.episodes("validation"),
+                self.env,
+                self.reward,
+                log,
+                folder.metrics_path,
+                self.progress.say,
+            )
             policy = grpo.train_grpo(
                 policy,
                 tokenizer,
@@ -182,11 +197,13 @@ class Run:
                 settings,
                 output_dir=folder.checkpoints_dir,
                 seed=config.seed,
-                callbacks=[recorder],
+                callbacks=[recorder, *([monitor] if monitor else [])],
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=_peft(config.policy.lora),
             )
+            if monitor and monitor.stopped:
+                raise StoppedByMonitor.because(monitor.stopped, folder)
             if isinstance(policy, PeftModel):
                 policy = policy.merge_and_unload()
             save_model(policy, tokenizer, kept / "policy")
