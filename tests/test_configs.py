@@ -17,7 +17,8 @@ from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
-    *("data", "distributed", "env", "experiment", "generator", "policy", "prompts", "reward"),
+    *("data", "distributed", "env", "experiment", "generator", "monitors", "policy", "prompts"),
+    "reward",
     "trainer",
 )
 # What only a user can say.

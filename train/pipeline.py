@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 import envs
 import rewards
 from envs.solo import SoloPlanner
-from envs.types import Episode, Rollout, Source
+from envs.types import Episode, Rollout, Source, Split
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
@@ -35,6 +35,8 @@ from train.frozen import load_frozen, on_device
 from train.judging.improvements import write_improvements
 from train.logs import MetricLog
 from train.models import check_model, load_model, model_digest, save_model
+from train.monitors.start import start_monitor
+from train.monitors.stop import StoppedByMonitor
 from train.plots import plot_learning_curve
 from train.progress import Advance, ProgressDisplay
 from train.reward_config import build_terms, check_groups, distractors
@@ -79,12 +81,15 @@ class Run:
         for key, model in (
             ("generator.model", config.generator.model),
             ("policy.model", config.policy.model),
+            ("monitors.second_generator", config.monitors.second_generator),
         ):
             if model is not None:
                 check_model(model, key)
         with progress.waiting("read the books"):
             source = build(config.data, "data")
-            empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
+            watched: tuple[Split, ...] = ("validation",) if config.monitors.every_steps else ()
+            needed = ("train", config.evaluation.split, *watched)
+            empty = [split for split in needed if not source.episodes(split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         check_trainer(config.trainer)
@@ -222,6 +227,16 @@ class Run:
         ):
             policy, tokenizer = self._untrained_policy()
             recorder = Recorder(log, advance)
+            monitor = start_monitor(
+                config,
+                self.stages,
+                self.source.episodes("validation"),
+                self.env,
+                self.reward,
+                log,
+                folder.metrics_path,
+                self.progress.say,
+            )
             policy = train_policy(
                 policy,
                 tokenizer,
@@ -231,7 +246,7 @@ class Run:
                 settings,
                 output_dir=folder.checkpoints_dir,
                 seed=config.seed,
-                callbacks=[recorder],
+                callbacks=[recorder, *([monitor] if monitor else [])],
                 on_scored=recorder.keep_rollouts,
                 resume_from=last,
                 peft_config=peft_config(config.policy.lora),
@@ -239,6 +254,8 @@ class Run:
                 noise=noise,
             )
             zero.release_memory()
+            if monitor and monitor.stopped:
+                raise StoppedByMonitor.because(monitor.stopped, folder)
             if isinstance(policy, PeftModel):
                 # Into copies of the weights: those of the base may be the generator's.
                 policy = policy.merge_and_unload(safe_merge=True)
