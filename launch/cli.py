@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from train.config.hints import did_you_mean
+from train.preemption import Preempted
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+# sysexits.h: a temporary failure, try again later. A batch script can requeue the job on it.
+EXIT_PREEMPTED = 75
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ def main(
     commands: Mapping[str, Command] = COMMANDS,
     config_dir: Path = CONFIG_DIR,
 ) -> int:
-    """Runs one command line and returns its exit status: 0, 2 for a user error, 130 for Ctrl-C."""
+    """Runs one command line and returns its exit status: 0, 2 for a user error, 130 for Ctrl-C.
+
+    75 says that SIGTERM or SIGUSR1 stopped it, and that it can go on.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(commands))
@@ -88,6 +94,9 @@ def main(
     except KeyboardInterrupt as error:
         _complain(f"nextchapter {name}", f"interrupted{error}")
         return EXIT_INTERRUPTED
+    except Preempted as stop:
+        _complain(f"nextchapter {name}", str(stop))
+        return EXIT_PREEMPTED
     except BrokenPipeError:
         # The reader of a pipe (`nextchapter books … | head`) has seen enough.
         sys.stdout = None

@@ -25,6 +25,7 @@ from launch.cli import EXIT_OK, EXIT_USER_ERROR, Command, report
 from launch.explain import UnknownSetting, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from train.config.hints import did_you_mean
+from train.preemption import Preempted
 from train.progress import ProgressDisplay
 
 _SWITCHES = {
@@ -122,8 +123,10 @@ class _Jobs:
             return start(config)
         except Exception as error:
             if _listing(folder) not in (before, set()):
-                # The line on the terminal says what to mend; this says where it happened.
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                # The line on the terminal says what to mend; this says where it happened. The line
+                # comes also where the disk is full.
+                with suppress(OSError):
+                    (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not is_user_error(error) or os.getpid() != self.pid:
                 raise
             job = HydraConfig.get().job
@@ -131,11 +134,11 @@ class _Jobs:
             label = "" if OmegaConf.is_missing(job, "num") else f" (job {job.num})"
             self.failures.append((label, error))
             return None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Preempted) as stop:
             # A run that goes on in its own folder, rather than one that only reads it.
             if not self.command.saved_run_output and (folder / "config.yaml").exists():
                 hint = f"; go on with: nextchapter {self.name} {self.command.saved_run_key}="
-                raise KeyboardInterrupt(f"{hint}{config.run_dir}") from None
+                raise type(stop)(f"{stop}{hint}{config.run_dir}") from None
             raise
         finally:
             _remove_if_empty(folder)

@@ -7,6 +7,7 @@ function below joins them with their episodes again by that id.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,8 @@ from envs.tokens import end_id
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.encode import CUTTABLE
 from rewards.types import Reward, Score
+from train.episode_order import EpisodeOrder
+from train.rewarding import rewarded
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,38 @@ class GrpoSettings:
         for name in self.trl:
             if name not in known:
                 raise ValueError(f"trainer.trl.{name} is not a field of TRL's GRPOConfig.")
+        if self.steps_per_rollout < 1 or self.save_steps % self.steps_per_rollout:
+            raise ValueError(
+                "trainer.save_steps: a checkpoint holds no rollouts, so it has to be a multiple of "
+                f"trainer.trl.num_iterations = {self.steps_per_rollout}; got {self.save_steps}."
+            )
+
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps that learn from the same answers."""
+        return int(self.trl.get("num_iterations", 1))
+
+    @property
+    def num_rollouts(self) -> int:
+        """How often answers are sampled in the whole run."""
+        return math.ceil(self.max_steps / self.steps_per_rollout)
+
+
+class Rows:
+    """Makes the rows of the run's data set when they are asked for: positions in, rows out."""
+
+    def __init__(self, order: EpisodeOrder, env: SoloPlanner) -> None:
+        self.order = order
+        self.env = env
+
+    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        episodes = [self.order[position] for position in batch["position"]]
+        return {
+            "prompt": [
+                [{"role": m.role, "content": m.content} for m in self.env.ask(e)] for e in episodes
+            ],
+            "episode_id": [e.episode_id for e in episodes],
+        }
 
 
 class EpisodeReward:
@@ -107,7 +142,7 @@ class EpisodeReward:
             self.env.conclude(self.episodes[id_], Reply(turns[0]["content"], not self._ended(ids)))
             for id_, turns, ids in zip(episode_id, completions, completion_ids, strict=True)
         ]
-        scores = self.reward(rollouts)
+        scores = rewarded(self.reward, rollouts)
         for name, value in summary(rollouts, scores).items():
             log_metric(name, value)
         if self.on_scored is not None:
@@ -138,7 +173,7 @@ def train_grpo(
     tokenizer: PreTrainedTokenizerBase,
     env: SoloPlanner,
     reward: Reward,
-    episodes: Sequence[Episode],
+    order: EpisodeOrder,
     settings: GrpoSettings,
     *,
     output_dir: Path,
@@ -148,21 +183,18 @@ def train_grpo(
     resume_from: Path | None = None,
     peft_config: Any = None,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included."""
-    rows = [
-        {
-            "prompt": [{"role": m.role, "content": m.content} for m in env.ask(e)],
-            "episode_id": e.episode_id,
-        }
-        for e in episodes
-    ]
+    """Trains `policy` in place to raise `reward`, playing episodes in `order`; returns it, adapters
+    included.
+    """
+    rows = Dataset.from_dict({"position": range(len(order))})
+    rows.set_transform(Rows(order, env))
     trainer = GRPOTrainer(
         model=policy,
         reward_funcs=EpisodeReward(
-            episodes, env, reward, frozenset({end_id(tokenizer)}), on_scored
+            order.episodes, env, reward, frozenset({end_id(tokenizer)}), on_scored
         ),
         args=grpo_config(settings, output_dir, seed),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=rows,
         processing_class=tokenizer,
         callbacks=list(callbacks),
         peft_config=peft_config,
@@ -215,7 +247,8 @@ def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConf
         loss_type=settings.loss_type,
         scale_rewards=settings.scale_rewards,
         save_steps=settings.save_steps,
-        save_total_limit=2,
+        # The order of the rows is the order of the run.
+        shuffle_dataset=False,
         bf16=settings.bf16,
         activation_checkpointing=settings.gradient_checkpointing,
         use_cpu=not torch.cuda.is_available(),

@@ -21,6 +21,9 @@ _logger = logging.getLogger(__name__)
 Metrics = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 
+# What a run resumes from that was stopped before its first checkpoint: all is measured again.
+BEFORE_ANY_STEP = -1
+
 
 @dataclass(frozen=True)
 class LogConfig:

@@ -22,22 +22,32 @@ from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
-from train import grpo
-from train.cache import Cache, source_fingerprint
+from train import curriculum, episode_order, grpo
+from train.cache import Cache, digest, source_fingerprint
+from train.checkpoints import Checkpoints, weights_fingerprint
 from train.config.build import build
+from train.episode_order import EpisodeOrder
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
-from train.logs import MetricLog
+from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
+from train.nonfinite import NonFiniteGuard
 from train.plots import plot_learning_curve
+from train.preemption import StopSignals
 from train.progress import Advance, ProgressDisplay
 from train.run_folder import RunFolder
+from train.saving import CheckpointKeeper
 from train.schema import LoraConfig, ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer, scoring_noise
 from train.stages import Stages, keep
 
 ROLLOUTS_PER_TABLE = 8
+# The settings that a trained agent depends on.
+TRAINED_BY = (
+    *("policy", "trainer", "curriculum", "max_skipped_steps", "reward", "env", "prompts"),
+    *("generator", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,12 @@ class Run:
 
     config: RunConfig
     source: Source
+    order: EpisodeOrder
     env: SoloPlanner
     shaping: Shaping
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
+    signals: StopSignals = field(default_factory=StopSignals)
 
     @classmethod
     def prepare(
@@ -60,6 +72,7 @@ class Run:
         config: RunConfig,
         progress: ProgressDisplay,
         kept: Mapping[str, ModelConfig] | None = None,
+        signals: StopSignals | None = None,
     ) -> Run:
         """Builds what a bad setting or book would break, so that it breaks before any work."""
         for key, model in (
@@ -79,10 +92,18 @@ class Run:
         return cls(
             config,
             source,
+            EpisodeOrder(
+                source.episodes("train"),
+                config.trainer.episodes_per_step,
+                config.trainer.num_rollouts,
+                config.seed,
+                build(config.curriculum, "curriculum") if config.curriculum else None,
+            ),
             build(config.env, "env", prompts=config.prompts),
             build(config.reward.shaping, "reward.shaping"),
             progress,
             kept or {},
+            signals or StopSignals(),
         )
 
     @cached_property
@@ -130,8 +151,12 @@ class Run:
             line, is_fine = scoring_noise(
                 self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
             )
+        self.say(line if is_fine else f"WARNING: {line}")
+
+    def say(self, line: str) -> None:
+        """A line for the reader, once for all processes."""
         if PartialState().is_main_process:
-            self.progress.say(line if is_fine else f"WARNING: {line}")
+            self.progress.say(line)
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -139,48 +164,69 @@ class Run:
             "policy": model_digest(self.warm_start),
             "generator": model_digest(self.generator),
             "config": {
-                name: value
-                for name, value in asdict(self.config).items()
-                if name in ("policy", "trainer", "reward", "env", "prompts", "generator", "seed")
+                name: value for name, value in asdict(self.config).items() if name in TRAINED_BY
             },
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo),
+            "code": source_fingerprint(envs, rewards, grpo, episode_order, curriculum),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
     def _train_policy(self, folder: RunFolder, kept: Path) -> None:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
-        folder.checkpoints_dir.mkdir(exist_ok=True)
-        last = folder.last_checkpoint()
-        resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
-        episodes = self.source.episodes("train")
+        policy, tokenizer = load_model(self.warm_start, "policy.model")
+        order = self.order
+        guard = NonFiniteGuard(config.max_skipped_steps, self.say)
+        parts = {"order": order, "skipped": guard}
+        checkpoints = self._checkpoints(folder, policy)
+        last = checkpoints.newest()
+        if last is not None:
+            last.restore(parts)
         if config.scorer.noise_episodes:
-            self.say_noise(episodes[: config.scorer.noise_episodes])
+            self.say_noise(order.episodes[: config.scorer.noise_episodes])
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
-            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
+            MetricLog.open(
+                folder, config.logging, asdict(config), last.step if last else BEFORE_ANY_STEP
+            ) as log,
+            checkpoints.explaining(),
+            self.signals.deferred(),
         ):
-            policy, tokenizer = load_model(self.warm_start, "policy.model")
-            recorder = Recorder(log, advance)
+            recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
+            keeper = CheckpointKeeper(checkpoints, self.signals, parts, settings.steps_per_rollout)
+
+            def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
+                recorder.keep_rollouts(rollouts, scores)
+                order.observe(rollouts, scores)
+
             policy = grpo.train_grpo(
                 policy,
                 tokenizer,
                 self.env,
                 self.reward,
-                episodes,
+                order,
                 settings,
-                output_dir=folder.checkpoints_dir,
+                output_dir=checkpoints.staging_dir,
                 seed=config.seed,
-                callbacks=[recorder],
-                on_scored=recorder.keep_rollouts,
-                resume_from=last,
+                callbacks=[guard, recorder, keeper],
+                on_scored=learn_from,
+                resume_from=last.path if last else None,
                 peft_config=_peft(config.policy.lora),
             )
-            if isinstance(policy, PeftModel):
-                policy = policy.merge_and_unload()
-            save_model(policy, tokenizer, kept / "policy")
+        if isinstance(policy, PeftModel):
+            policy = policy.merge_and_unload()
+        save_model(policy, tokenizer, kept / "policy")
         shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+
+    def _checkpoints(self, folder: RunFolder, policy: PreTrainedModel) -> Checkpoints:
+        """The run's checkpoints, which only go on from what they were made from."""
+        lora = self.config.policy.lora
+        made_from = {
+            "policy model": weights_fingerprint(policy),
+            "set of adapters (policy.lora)": digest(None if lora is None else asdict(lora)),
+            "trainer": type(self.config.trainer).__name__,
+        }
+        return Checkpoints(folder.checkpoints_dir, self.config.checkpoints, made_from, self.say)
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
@@ -207,9 +253,16 @@ class Run:
 class Recorder(TrainerCallback):
     """Writes what the trainer measures, and every few steps some rollouts, into the run's logs."""
 
-    def __init__(self, log: MetricLog, advance: Advance, steps_between_tables: int = 10) -> None:
+    def __init__(
+        self,
+        log: MetricLog,
+        advance: Advance,
+        passes_per_step: float,
+        steps_between_tables: int = 10,
+    ) -> None:
         self.log = log
         self.advance = advance
+        self.passes_per_step = passes_per_step
         self.steps_between_tables = steps_between_tables
         self._rollouts: list[tuple[Rollout, Score]] = []
 
@@ -225,9 +278,15 @@ class Recorder(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
-        if not state.is_world_process_zero or not logs:
+        # Times and means over this process's steps, which are not all of the run's.
+        is_summary = "train_runtime" in (logs or {})
+        if not state.is_world_process_zero or not logs or is_summary:
             return
-        self.log.log(state.global_step, {k: float(v) for k, v in logs.items() if v is not None})
+        numbers = {k: float(v) for k, v in logs.items() if v is not None}
+        if "epoch" in numbers:
+            # To the trainer the whole run is one epoch; to the reader it is a pass over the books.
+            numbers["epoch"] = state.global_step * self.passes_per_step
+        self.log.log(state.global_step, numbers)
         if state.global_step % self.steps_between_tables == 1 and self._rollouts:
             self.log.table(
                 state.global_step,

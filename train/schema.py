@@ -12,6 +12,7 @@ from pydantic import Field
 from envs.agents import Sampling
 from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
+from train.checkpoints import CheckpointConfig
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
@@ -171,6 +172,11 @@ class RunConfig:
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
     trainer: GrpoSettings = field(default_factory=GrpoSettings)
+    curriculum: Component | None = None
+    """Which episodes are played first; empty for shuffled passes over all of them."""
+    max_skipped_steps: Annotated[int, Field(gt=0)] = 5
+    """A step whose gradient is not finite is skipped; so many in a row end the run."""
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
