@@ -15,7 +15,10 @@ from train.config.validate import parse
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-GROUPS = ("data", "env", "experiment", "generator", "policy", "prompts", "reward", "trainer")
+GROUPS = (
+    *("curriculum", "data", "env", "experiment", "generator", "policy", "prompts", "reward"),
+    "trainer",
+)
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
 SPLITS = ["data.train=a.jsonl", "data.validation=b.jsonl", "data.test=c.jsonl"]
@@ -45,6 +48,8 @@ def test_every_choice_composes_and_passes_the_schema(
     config = parse(RunConfig, compose_train(choice, *GIVEN.get(choice, [])))
     build(config.env, "env", prompts=config.prompts)
     build(config.reward.shaping, "reward.shaping")
+    if config.curriculum is not None:
+        build(config.curriculum, "curriculum")
 
 
 def test_the_default_is_the_embedded_world(compose_train: Callable[..., DictConfig]) -> None:
