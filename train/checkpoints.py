@@ -65,6 +65,11 @@ class Checkpoint:
         """Puts the parts of a run back to where they were."""
         states = json.loads((self.path / PARTS).read_text(encoding="utf-8"))
         for name, part in parts.items():
+            if name not in states:
+                raise ValueError(
+                    f"{self.path}: says nothing of '{name}', so another version saved it; go on "
+                    "with that version, or begin a new run"
+                )
             part.restore(states[name])
 
 

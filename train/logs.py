@@ -219,7 +219,15 @@ def _start_wandb(folder: Path, mode: str, project: str, settings: Any) -> Any:
         mode="online" if is_online else "offline",
         resume="allow" if is_online else None,
         config=settings,
-        settings=wandb.Settings(silent=True, console="off", init_timeout=30, x_disable_stats=True),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            init_timeout=30,
+            # Without it a run whose connection was lost would wait at its end for good.
+            finish_timeout=120,
+            finish_timeout_raises=True,
+        ),
     )
     run.define_metric("*", step_metric="step")
     return run

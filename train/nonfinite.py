@@ -84,6 +84,6 @@ class NonFiniteGuard(TrainerCallback):
 
 
 _REMEDY = (
-    "lower trainer.learning_rate or trainer.max_grad_norm, then resume from the last checkpoint, "
-    "which is from before that"
+    "lower trainer.learning_rate or trainer.max_grad_norm, then resume; the weights of the last "
+    "checkpoint are sound"
 )

@@ -226,3 +226,11 @@ def test_a_manifest_is_plain_json(make: Callable[..., Checkpoints]) -> None:
     save(make(), 8)
     manifest = json.loads((make().folder / "checkpoint-8" / "checkpoint.json").read_text())
     assert (manifest["step"], manifest["processes"], manifest["made_from"]) == (8, 1, POLICY)
+
+
+def test_a_part_that_a_checkpoint_does_not_know_is_named(make: Callable[..., Checkpoints]) -> None:
+    save(make(), 8)
+    found = make().newest()
+    assert found is not None
+    with pytest.raises(ValueError, match=r"checkpoint-8: says nothing of 'monitors'"):
+        found.restore({"monitors": Counter()})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,6 +154,44 @@ def test_a_run_that_is_asked_to_leave_saves_and_goes_on_to_the_same_end(
     # At the end of the step that was under way, not at the next multiple of save_steps.
     steps = {int(p.name.removeprefix("checkpoint-")) for p in tmp_path.glob("run/checkpoints/*")}
     assert max(steps) == logged_steps(tmp_path / "run") < 6
+    status, errors = finish(start(tmp_path, "resume=run"))
+    assert status == 0, errors[-3000:]
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_it_ends_alike(
+    begun: subprocess.Popen[str], tmp_path: Path, whole: Path
+) -> None:
+    last = tmp_path / "run" / "checkpoints" / "checkpoint-4"
+    wait_until(begun, last.exists)
+    begun.kill()
+    finish(begun)
+    content = bytearray((last / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (last / "model.safetensors").write_bytes(content)
+    # Another model, first: the same weights in another precision.
+    status, errors = finish(start(tmp_path, "resume=run", "generator.model.dtype=bfloat16"))
+    assert status == 2
+    assert "checkpoint-4: model.safetensors is not what was saved" in errors
+    assert "checkpoint-2: was made from another policy model" in errors.splitlines()[-1]
+    status, errors = finish(start(tmp_path, "resume=run"))
+    assert status == 0, errors[-3000:]
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-4.damaged")
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_a_full_disk_ends_a_run_in_one_line_and_costs_no_checkpoint(
+    begun: subprocess.Popen[str], tmp_path: Path, whole: Path
+) -> None:
+    wait_until(begun, (tmp_path / "run" / "checkpoints" / "checkpoint-2").exists)
+    # From now on no file of this process grows beyond 1 MB; the weights have 2.
+    resource.prlimit(begun.pid, resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+    status, errors = finish(begun)
+    assert status == 2
+    line = errors.splitlines()[-1]
+    assert line.startswith("nextchapter train: run/checkpoints: checkpoint-4 could not be saved (")
+    assert line.endswith("go on with nextchapter train resume=run")
+    assert {p.name for p in tmp_path.glob("run/checkpoints/*")} == {"checkpoint-2"}
     status, errors = finish(start(tmp_path, "resume=run"))
     assert status == 0, errors[-3000:]
     assert_same_end(tmp_path / "run", whole)
