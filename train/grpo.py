@@ -100,6 +100,10 @@ class Rows:
         self.order = order
         self.env = env
 
+    def __getstate__(self) -> int:
+        # datasets names what it is given by its pickle, for which it would go through all books.
+        return len(self.order)
+
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
         episodes = [self.order[position] for position in batch["position"]]
         return {
