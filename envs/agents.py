@@ -41,6 +41,17 @@ class Sampling:
         )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """Token ids of one conversation as the model read it, and of what it said.
+
+    `ids` includes the token that ends an answer, unless the length limit came first.
+    """
+
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
 class TransformersAgent:
     """Answers with a local model, in batches; sampled answers follow from `seed` and the inputs.
 
@@ -64,20 +75,33 @@ class TransformersAgent:
         self.on_answered = on_answered
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [self.read(answer) for answer in self.answer(conversations)]
+
+    def answer(self, conversations: Sequence[Conversation]) -> list[Answer]:
+        """The answers as token ids, for a trainer."""
         was_training = self.model.training
         self.model.eval()
         try:
-            with torch.random.fork_rng(), torch.inference_mode():
+            # Not inference mode: a model sharded by ZeRO-3 is put together inside, and weights made
+            # in inference mode could not learn afterwards.
+            with torch.random.fork_rng(), torch.no_grad():
                 torch.manual_seed(self.seed)
                 return [
-                    reply
+                    answer
                     for start in range(0, len(conversations), self.batch_size)
-                    for reply in self._reply_batch(conversations[start : start + self.batch_size])
+                    for answer in self._answer_batch(conversations[start : start + self.batch_size])
                 ]
         finally:
             self.model.train(was_training)
 
-    def _reply_batch(self, conversations: Sequence[Conversation]) -> list[Reply]:
+    def read(self, answer: Answer) -> Reply:
+        """The answer as text."""
+        finished = answer.ids[-1:] == (end_id(self.tokenizer),)
+        ids = list(answer.ids[:-1] if finished else answer.ids)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return Reply(text, truncated=not finished)
+
+    def _answer_batch(self, conversations: Sequence[Conversation]) -> list[Answer]:
         texts = [chat_text(self.tokenizer, conversation) for conversation in conversations]
         inputs = self.tokenizer(
             texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
@@ -86,15 +110,15 @@ class TransformersAgent:
         output = cast(Any, self.model).generate(
             **inputs, generation_config=self.sampling.generation_config(self.tokenizer)
         )
-        answers = output[:, inputs["input_ids"].shape[1] :]
+        prompts, is_shown = inputs["input_ids"], inputs["attention_mask"].bool()
+        answers = output[:, prompts.shape[1] :].tolist()
         if self.on_answered is not None:
             self.on_answered(len(conversations))
-        return [self._reply(answer.tolist()) for answer in answers]
+        return [
+            Answer(tuple(prompt[shown].tolist()), self._until_end(ids))
+            for prompt, shown, ids in zip(prompts, is_shown, answers, strict=True)
+        ]
 
-    def _reply(self, ids: list[int]) -> Reply:
+    def _until_end(self, ids: list[int]) -> tuple[int, ...]:
         end = end_id(self.tokenizer)
-        finished = end in ids
-        if finished:
-            ids = ids[: ids.index(end)]
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return Reply(text, truncated=not finished)
+        return tuple(ids[: ids.index(end) + 1] if end in ids else ids)

@@ -61,6 +61,7 @@ COMMANDS: Mapping[str, Command] = {
         saved_run_settings={"checkpoint": None},
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
+    "launch": Command("launch.launch:main", "plan: whether a run fits the GPUs it is meant for"),
     "bench": Command("launch.bench:main", "measure the speed of scoring on this machine"),
 }
 
@@ -106,9 +107,15 @@ def main(
 
 
 def report(name: str, error: Exception, show_traceback: bool) -> int:
-    """One line for what a user can mend; anything else is a defect and keeps its traceback."""
-    from launch.explain import explain, is_user_error
+    """One line for what a user can mend; anything else is a defect and keeps its traceback.
 
+    Of several processes that fail together only the first one speaks.
+    """
+    from launch.explain import explain, is_user_error
+    from train import ranks
+
+    if not ranks.first_to_say(name):
+        return EXIT_USER_ERROR
     if not is_user_error(error):
         raise error
     if show_traceback:

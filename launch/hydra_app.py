@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from launch.cli import EXIT_OK, EXIT_USER_ERROR, Command, report
 from launch.explain import UnknownSetting, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
+from train import ranks
 from train.config.hints import did_you_mean
 from train.preemption import Preempted
 from train.progress import ProgressDisplay
@@ -47,9 +49,14 @@ def run_with_hydra(
     assert command.config_name is not None
     overrides, options = split_arguments(argv)
     config_name = command.config_name
+    is_sweep = bool({"--multirun", "-m"} & set(options))
+    if is_sweep and ranks.num_processes() > 1:
+        raise ValueError(
+            "--multirun: the jobs of a sweep run in one process each; start several processes "
+            "(torchrun, srun) for one job at a time"
+        )
     saved_run = take_saved_run(command, overrides)
     if saved_run is not None:
-        is_sweep = bool({"--multirun", "-m"} & set(options))
         if is_sweep and not command.saved_run_output:
             raise ValueError(f"{command.saved_run_key}: a run goes on alone; leave out --multirun")
         store_saved_run(command, saved_run)
@@ -60,7 +67,10 @@ def run_with_hydra(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     run = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)
     try:
-        with _command_line(f"nextchapter {name}", *overrides, *options):
+        with (
+            _own_folder() as own,
+            _command_line(f"nextchapter {name}", *overrides, *own, *options),
+        ):
             run(jobs.run)()
     except Exception as error:
         key = unknown_key(error)
@@ -72,6 +82,8 @@ def run_with_hydra(
         raise UnknownSetting(key, known) from error
     for label, error in jobs.failures:
         report(f"{name}{label}", error, show_traceback)
+    if not jobs.failures:
+        ranks.leave()
     return EXIT_USER_ERROR if jobs.failures else EXIT_OK
 
 
@@ -160,6 +172,16 @@ def _remove_if_empty(folder: Path) -> None:
         # A folder with something in it refuses, and so does one that is mounted.
         with suppress(OSError):
             folder.rmdir()
+
+
+@contextmanager
+def _own_folder() -> Iterator[list[str]]:
+    """Overrides for a process beside the main one: what it logs stays out of the run's folder."""
+    if ranks.is_main():
+        yield []
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield [f"hydra.run.dir={folder}/run", "hydra.job_logging.root.level=ERROR"]
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def find_max_tokens(model: PreTrainedModel, positions_per_chunk: int) -> int:
     ids_BT = torch.zeros(1, min(PROBE_TOKENS, longest), dtype=torch.long, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    with torch.inference_mode():
+    with torch.no_grad():
         body(model)(input_ids=ids_BT, use_cache=False)
     per_token = (torch.cuda.max_memory_allocated(device) - before) // ids_BT.numel()
     free = torch.cuda.mem_get_info(device)[0]

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from rewards.types import Likelihood, ScoreRequest
+from rewards.window import context_window
 
 
 def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
@@ -16,9 +17,12 @@ def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
     Raises:
         ValueError: there is no gold token, nothing before it, or more than the model's context.
     """
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    longest = context_window(config)
     if not request.gold_ids:
-        raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
+        raise ValueError(
+            f"episode {request.episode_id}: the gold chapter is empty, or nothing of it "
+            "fits what generator.gives_way leaves of the window."
+        )
     if not request.prefix_ids and not request.guidance_ids:
         raise ValueError(
             f"episode {request.episode_id}: nothing stands before the gold chapter; "
@@ -27,7 +31,8 @@ def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
     if longest is not None and request.num_tokens > longest:
         raise ValueError(
             f"episode {request.episode_id}: {request.num_tokens} tokens exceed the generator's "
-            f"context of {longest}; lower generator.max_context_tokens or max_gold_tokens."
+            f"context of {longest}; lower generator.max_context_tokens or max_gold_tokens, or say "
+            "by generator.gives_way what is to be cut."
         )
 
 

@@ -69,7 +69,8 @@ class DenseScorer:
             )
         return [found[request] for request in requests]
 
-    @torch.inference_mode()
+    # Not in inference mode, here and elsewhere: FSDP2 cannot gather weights into tensors of that.
+    @torch.no_grad()
     def _score_batch(self, batch: Sequence[ScoreRequest]) -> list[Likelihood]:
         before_NH = states_before_gold(self.model, batch)
         return gold_likelihoods(batch, before_NH, self.head, self.positions_per_chunk)

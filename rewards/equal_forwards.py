@@ -96,7 +96,7 @@ class EqualForwards:
             self._idle_until(list(self._idle_calls).index(module))
             self.num_calls += 1
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _idle_until(self, mine: int) -> None:
         """Calls idly what others want, until it is this rank's turn or nobody wants anything."""
         while (chosen := self._choose(mine)) != mine:

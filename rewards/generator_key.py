@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import PreTrainedModel
 
 # Weights are brought to the CPU and hashed in pieces of this size.
@@ -52,11 +54,17 @@ def weights_digest(model: torch.nn.Module) -> str:
     return whole.hexdigest()
 
 
-def _pieces(tensor: Tensor) -> tuple[Tensor, ...]:
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
     """The tensor's bytes, in pieces of `CHUNK_BYTES`."""
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).split(CHUNK_BYTES)
+    # A quantized weight is a tensor made of others: its integers, their scales.
+    if is_traceable_wrapper_subclass(tensor):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _pieces(getattr(tensor, name))
+    else:
+        flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        yield from flat.split(CHUNK_BYTES)
 
 
 def _digest(piece: Tensor) -> bytes:

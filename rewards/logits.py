@@ -61,7 +61,7 @@ class LogitHead:
         """Logits in a fresh tensor: [N, V], fp32."""
         return family_logits(self._head(hidden_NH).float(), self._config)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _probe(self, model: PreTrainedModel) -> None:
         """Refuses a family whose logits are made in a way that `family_logits` does not know."""
         ids_BT = (torch.arange(PROBE_TOKENS, device=model.device) % self._config.vocab_size)[None]

@@ -85,7 +85,7 @@ class MixtureScorer:
             self._budget,
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _score_batch(self, mixture: Mixture, batch: Sequence[ScoreRequest]) -> list[Likelihood]:
         states = {g: states_before_gold(self.models[g], batch) for g in mixture.generators}
         # The first generator's device is where the distributions meet.

@@ -16,7 +16,11 @@ COPY_SHARE = 0.7
 
 
 def fp32_copy(model: PreTrainedModel) -> PreTrainedModel | None:
-    """A copy of the model in fp32; None where it would not fit or the model is spread out."""
+    """A copy of the model in fp32; None where it would not fit, or where the model is spread out or
+    quantized, so that there is no such copy.
+    """
+    if getattr(model, "is_quantized", False):
+        return None
     parameters = list(model.parameters())
     if len({p.device for p in parameters}) > 1 or any(isinstance(p, DTensor) for p in parameters):
         return None

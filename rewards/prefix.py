@@ -53,7 +53,7 @@ class Prefix:
         return replace(self, cache=cache, last_hidden_1H=last_hidden_1H)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def prefill(model: PreTrainedModel, prefix_ids: TokenIds) -> Prefix:
     """Reads the prefix."""
     ids_BT = torch.tensor([prefix_ids], device=model.device)

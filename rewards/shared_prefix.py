@@ -126,7 +126,7 @@ class SharedPrefixScorer:
         twin = fp32_copy(self.model)
         return None if twin is None else SharedPrefixScorer(twin, self.dense.budget.max_tokens)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _score_batch(
         self, path: SuffixPath, prefix: Prefix, batch: Sequence[ScoreRequest]
     ) -> list[Likelihood]:

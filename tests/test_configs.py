@@ -16,8 +16,8 @@ from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
-    *("curriculum", "data", "env", "experiment", "generator", "policy", "prompts", "reward"),
-    "trainer",
+    *("curriculum", "data", "distributed", "env", "experiment", "generator", "policy", "prompts"),
+    *("reward", "trainer"),
 )
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
@@ -28,6 +28,10 @@ GIVEN = {
     "experiment=real_books": SHELF,
     "experiment=paper_3b": SPLITS,
     "experiment=paper_7b": SPLITS,
+    **{
+        f"experiment=paper_7b_{where}": SPLITS
+        for where in ("8gpu", "lora_8gpu", "multinode", "lora_multinode")
+    },
 }
 
 

@@ -22,7 +22,7 @@ from accelerate import PartialState
 from pydantic import Field
 from torch import nn
 
-from train.agreement import by_main
+from train import ranks
 from train.files import sync, sync_tree, write_json
 from train.manifest import Damaged, Manifest, read_manifest, write_manifest
 
@@ -54,12 +54,11 @@ class Checkpoint:
     """A checkpoint that was found whole."""
 
     path: Path
-    manifest: Manifest
 
     @property
     def step(self) -> int:
         """Optimizer steps that were done."""
-        return self.manifest.step
+        return int(self.path.name.removeprefix("checkpoint-"))
 
     def restore(self, parts: Mapping[str, Stateful]) -> None:
         """Puts the parts of a run back to where they were."""
@@ -102,13 +101,15 @@ class Checkpoints:
         Raises:
             ValueError: it was made from something else, or none that is left is whole.
         """
-        return by_main(self._newest)
+        # On a shared disk the other processes may see it later than the main one.
+        name = ranks.from_main(self._newest)
+        return Checkpoint(self.folder / name) if name else None
 
     def keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
         """Puts the staged checkpoint in its place, and removes those that the policy gives up."""
         # Every process has its part in it: the state of its random numbers, a shard.
         PartialState().wait_for_everyone()
-        by_main(lambda: self._keep(step, parts))
+        ranks.from_main(lambda: self._keep(step, parts))
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -127,10 +128,11 @@ class Checkpoints:
                 f"room, then go on with nextchapter train resume={self.folder.parent}"
             ) from error
         finally:
-            if PartialState().is_main_process:
+            if ranks.is_main():
                 shutil.rmtree(self.staging_dir, ignore_errors=True)
 
-    def _newest(self) -> Checkpoint | None:
+    def _newest(self) -> str:
+        """The name of the checkpoint to go on from; empty for none."""
         self.folder.mkdir(exist_ok=True)
         # What a killed process left; no other process is at work here, under the run's lock.
         shutil.rmtree(self.staging_dir, ignore_errors=True)
@@ -142,14 +144,14 @@ class Checkpoints:
                 self._set_aside(path, damage)
                 continue
             self._check(path, manifest)
-            return Checkpoint(path, manifest)
+            return path.name
         damaged = sorted(path.name for path in self.folder.glob(f"checkpoint-*{DAMAGED}"))
         if damaged:
             raise ValueError(
                 f"{self.folder}: no checkpoint is whole ({', '.join(damaged)}); put back a copy, "
                 "or delete these to train from the start"
             )
-        return None
+        return ""
 
     def _set_aside(self, path: Path, damage: Damaged) -> None:
         aside = path.with_name(path.name + DAMAGED)
@@ -165,23 +167,24 @@ class Checkpoints:
                 f"{path}: was made from another {' and '.join(other)} than this run has now; take "
                 "back what changed it, or begin a new run"
             )
-        processes = PartialState().num_processes
+        processes = ranks.num_processes()
         if manifest.processes != processes:
             self.say(
                 f"WARNING: {path}: was saved by {manifest.processes} processes and goes on with "
                 f"{processes}; their random numbers differ from those of an uninterrupted run"
             )
 
-    def _keep(self, step: int, parts: Mapping[str, Stateful]) -> None:
+    def _keep(self, step: int, parts: Mapping[str, Stateful]) -> str:
         staged = self.staging_dir / f"checkpoint-{step}"
         # A pickle of settings that nobody reads.
         (staged / "training_args.bin").unlink(missing_ok=True)
         write_json(staged / PARTS, {name: part.state() for name, part in parts.items()})
-        write_manifest(staged, step, PartialState().num_processes, self.made_from)
+        write_manifest(staged, step, ranks.num_processes(), self.made_from)
         sync_tree(staged)
         os.replace(staged, self.folder / staged.name)
         sync(self.folder)
         self._prune()
+        return staged.name
 
     def _prune(self) -> None:
         steps = sorted(_steps(self.folder))

@@ -7,7 +7,7 @@ the seed and of what a checkpoint holds, and a resumed run goes on with the very
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,17 @@ from train.curriculum import Curriculum
 
 # A data loader reads one batch ahead, so a rollout is drawn before the last one is done with.
 ROLLOUTS_REMEMBERED = 4
+
+Shuffle = Callable[[int, int, int], list[int]]
+"""The order of a pass, as places: of a seed, the number of the pass and the number of episodes."""
+
+
+def as_trl_shuffles(seed: int, pass_number: int, num_episodes: int) -> list[int]:
+    """The permutation at this place in the row that one generator draws."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(pass_number):
+        torch.randperm(num_episodes, generator=generator)
+    return torch.randperm(num_episodes, generator=generator).tolist()
 
 
 class EpisodeOrder:
@@ -36,17 +47,20 @@ class EpisodeOrder:
         num_rollouts: int,
         seed: int,
         curriculum: Curriculum | None = None,
+        shuffle: Shuffle = as_trl_shuffles,
     ) -> None:
         if len(episodes) < episodes_per_rollout:
             raise ValueError(
-                f"trainer.episodes_per_step: {episodes_per_rollout} is more than the "
-                f"{len(episodes)} episodes to train on; lower it, or give more books"
+                f"trainer: {episodes_per_rollout} episodes are played at once, and there are only "
+                f"{len(episodes)} to train on; lower trainer.episodes_per_step (of PPO, "
+                "episodes_per_rollout), or give more books"
             )
         self.episodes = list(episodes)
         self.episodes_per_rollout = episodes_per_rollout
         self.num_rollouts = num_rollouts
         self.seed = seed
         self.curriculum = curriculum
+        self.shuffle = shuffle
         self._place = {e.episode_id: place for place, e in enumerate(self.episodes)}
         self._drawn: dict[int, list[int]] = {}
         self._next_rollout = 0
@@ -110,7 +124,7 @@ class EpisodeOrder:
         picked = self._pick() if self._left else []
         if len(picked) < self.episodes_per_rollout:
             self._pass_number += 1
-            self._left = self._permutation(self._pass_number)
+            self._left = self.shuffle(self.seed, self._pass_number, len(self.episodes))
             picked = self._pick()
             chosen = set(picked)
             picked += [place for place in self._left if place not in chosen]
@@ -127,10 +141,3 @@ class EpisodeOrder:
         return [
             self._place[e.episode_id] for e in self.curriculum.pick(left, count, self._pass_number)
         ]
-
-    def _permutation(self, pass_number: int) -> list[int]:
-        """The order of a pass: its number in the row of permutations that the seed gives."""
-        generator = torch.Generator().manual_seed(self.seed)
-        for _ in range(pass_number):
-            torch.randperm(len(self.episodes), generator=generator)
-        return torch.randperm(len(self.episodes), generator=generator).tolist()

@@ -7,15 +7,13 @@ function below joins them with their episodes again by that id.
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
-from collections import Counter
+import importlib.util
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import torch
 from datasets import Dataset
 from pydantic import Field
 from transformers import (
@@ -29,68 +27,97 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from envs.solo import SoloPlanner
 from envs.tokens import end_id
-from envs.types import Episode, PlanStatus, Reply, Rollout
-from rewards.encode import CUTTABLE
+from envs.types import Episode, Reply, Rollout
 from rewards.types import Reward, Score
+from train import ranks, zero
+from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
-from train.rewarding import rewarded
+from train.reinforcement import ReinforcementSettings, trainer_arguments
+from train.rollouts import Judge, OnScored, summary
+from train.signal import levelled
+
+LossType = Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"]
+Sampler = Literal["transformers", "continuous_batching", "vllm_colocate", "vllm_server"]
 
 
 @dataclass(frozen=True)
-class GrpoSettings:
+class GrpoSettings(ReinforcementSettings):
     """Group-relative policy optimisation; `configs/trainer/` has whole settings."""
 
-    max_steps: Annotated[int, Field(gt=0)] = 100
-    """Optimizer steps."""
+    algorithm: Literal["grpo"] = "grpo"
     num_generations: Annotated[int, Field(gt=1)] = 8
     """G: attempts per episode."""
     episodes_per_step: Annotated[int, Field(gt=0)] = 16
     """Episodes per optimizer step, over all processes; each is attempted G times."""
-    per_device_batch_size: Annotated[int, Field(gt=0)] = 128
-    """Attempts per forward and backward pass of one process."""
-    max_completion_length: Annotated[int, Field(gt=0)] = 96
-    """Longest answer, in tokens."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    lr_scheduler_type: str = "constant_with_warmup"
-    lr_scheduler_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    num_iterations: Annotated[int, Field(gt=0)] = 1
+    """Optimizer steps that learn from the same answers."""
     beta: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL penalty to the warm start (k3 estimator); 0 leaves it out."""
     epsilon: Annotated[float, Field(gt=0)] = 0.2
     """Clip range of the probability ratio."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    loss_type: str = "dapo"
+    epsilon_high: Annotated[float, Field(gt=0)] | None = None
+    """Clip range upwards, if it is to be another one ("clip-higher")."""
+    loss_type: LossType = "dapo"
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """`sequence` has one probability ratio per answer: GSPO, with `loss_type: grpo`."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    save_steps: Annotated[int, Field(gt=0)] = 50
-    """Optimizer steps between checkpoints."""
-    bf16: bool = False
-    gradient_checkpointing: bool = False
+    """By whose standard deviation advantages are divided."""
+    noise_floor: Annotated[float, Field(ge=0)] | None = None
+    """A group whose improvements differ by no more than this, in points, teaches nothing; empty for
+    the scorer's measured noise."""
+    max_refills: Annotated[int, Field(ge=0)] = 0
+    """Dynamic sampling: how often groups that teach nothing are sampled again; 0 leaves it out."""
+    refill_with: Literal["episodes", "attempts"] = "episodes"
+    """Again with other episodes, or with new attempts at the same ones."""
+    sampler: Sampler = "transformers"
+    """Who samples the answers; `docs/trainers.md` says what vLLM needs."""
+    importance_sampling_correction: bool = True
+    """Whether answers by vLLM are weighted by what its probabilities differ from the policy's."""
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Any other field of TRL's GRPOConfig, passed on as it is."""
 
     def __post_init__(self) -> None:
         known = {f.name for f in dataclasses.fields(GRPOConfig)}
+        ours = _arguments(self, Path(), 0, 1)
         for name in self.trl:
             if name not in known:
                 raise ValueError(f"trainer.trl.{name} is not a field of TRL's GRPOConfig.")
-        if self.steps_per_rollout < 1 or self.save_steps % self.steps_per_rollout:
+            if name in ours:
+                raise ValueError(
+                    f"trainer.trl.{name} is set by a key of the trainer itself; docs/trainers.md "
+                    "lists them."
+                )
+        if self.save_steps % self.num_iterations:
             raise ValueError(
                 "trainer.save_steps: a checkpoint holds no rollouts, so it has to be a multiple of "
-                f"trainer.trl.num_iterations = {self.steps_per_rollout}; got {self.save_steps}."
+                f"trainer.num_iterations = {self.num_iterations}; got {self.save_steps}."
+            )
+        if (self.loss_type, self.importance_sampling_level) in _MISMATCHED:
+            raise ValueError(
+                f"trainer.loss_type: {self.loss_type} does not go with "
+                f"trainer.importance_sampling_level={self.importance_sampling_level}; set the other"
             )
 
     @property
-    def steps_per_rollout(self) -> int:
-        """Optimizer steps that learn from the same answers."""
-        return int(self.trl.get("num_iterations", 1))
+    def episodes_per_rollout(self) -> int:
+        return self.episodes_per_step
 
     @property
-    def num_rollouts(self) -> int:
-        """How often answers are sampled in the whole run."""
-        return math.ceil(self.max_steps / self.steps_per_rollout)
+    def steps_per_rollout(self) -> int:
+        return self.num_iterations
+
+    @property
+    def steps_per_savepoint(self) -> int:
+        # TRL keeps the answers that it learns from in memory alone.
+        return self.num_iterations
+
+    @property
+    def uses_vllm(self) -> bool:
+        return self.sampler.startswith("vllm")
+
+
+# As the authors of these losses define them.
+_MISMATCHED = {("luspo", "token"), ("vespo", "sequence")}
 
 
 class Rows:
@@ -105,33 +132,34 @@ class Rows:
         return len(self.order)
 
     def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-        episodes = [self.order[position] for position in batch["position"]]
-        return {
-            "prompt": [
-                [{"role": m.role, "content": m.content} for m in self.env.ask(e)] for e in episodes
-            ],
-            "episode_id": [e.episode_id for e in episodes],
-        }
+        rows = [_row(self.env, self.order[position]) for position in batch["position"]]
+        return {column: [row[column] for row in rows] for column in ("prompt", "episode_id")}
 
 
 class EpisodeReward:
-    """The reward function that TRL calls with each process's answers."""
+    """The reward function that TRL calls with each process's answers, whole groups of them.
+
+    `noise` is in points of improvement. Where a `sampler` has sampled the answers, it has scored
+    them as well.
+    """
 
     __name__ = "likelihood_improvement"
 
     def __init__(
         self,
-        episodes: Sequence[Episode],
-        env: SoloPlanner,
-        reward: Reward,
+        judge: Judge,
         end_ids: frozenset[int],
-        on_scored: Callable[[Sequence[Rollout], Sequence[Score]], None] | None = None,
+        group_size: int,
+        noise: float = 0.0,
+        on_scored: OnScored | None = None,
+        sampler: DynamicSampler | None = None,
     ) -> None:
-        self.episodes = {e.episode_id: e for e in episodes}
-        self.env = env
-        self.reward = reward
+        self.judge = judge
         self.end_ids = end_ids
+        self.group_size = group_size
+        self.noise = noise
         self.on_scored = on_scored
+        self.sampler = sampler
 
     def __call__(
         self,
@@ -140,36 +168,31 @@ class EpisodeReward:
         completion_ids: Sequence[Sequence[int]],
         episode_id: Sequence[str],
         log_metric: Callable[[str, float], None],
+        judged: Sequence[tuple[Rollout, Score]] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        rollouts = [
-            self.env.conclude(self.episodes[id_], Reply(turns[0]["content"], not self._ended(ids)))
-            for id_, turns, ids in zip(episode_id, completions, completion_ids, strict=True)
-        ]
-        scores = rewarded(self.reward, rollouts)
-        for name, value in summary(rollouts, scores).items():
-            log_metric(name, value)
+        if judged is None:
+            replies = [
+                Reply(turns[0]["content"], truncated=not self._ended(ids))
+                for turns, ids in zip(completions, completion_ids, strict=True)
+            ]
+            rollouts, scores = self.judge(episode_id, replies)
+        else:
+            rollouts, scores = [r for r, _ in judged], [s for _, s in judged]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
-        return [score.reward for score in scores]
+        rewards, share_without_signal = levelled(scores, self.group_size, self.noise)
+        metrics = {
+            **summary(rollouts, scores),
+            "groups/without_signal": share_without_signal,
+            **(self.sampler.metrics if self.sampler else {}),
+        }
+        for name, value in metrics.items():
+            log_metric(name, value)
+        return list(rewards)
 
     def _ended(self, ids: Sequence[int]) -> bool:
         return bool(ids) and ids[-1] in self.end_ids
-
-
-def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
-    """Mean improvement in per cent, the share of each plan status, and what was cut how often.
-
-    Improvement and cuts are those of the rollouts that were scored, not judged by a rule.
-    """
-    counts = Counter(r.status for r in rollouts)
-    shares = {f"plan/{status}": counts[status] / len(rollouts) for status in PlanStatus}
-    gained = [s.improvement for s in scores if s.improvement is not None]
-    if not gained:
-        return shares
-    cuts = Counter(part for score in scores for part in score.cut)
-    cut_shares = {f"cut/{part}": cuts[part] / len(gained) for part in CUTTABLE}
-    return {"improvement": sum(gained) / len(gained), **shares, **cut_shares}
 
 
 def train_grpo(
@@ -183,38 +206,77 @@ def train_grpo(
     output_dir: Path,
     seed: int,
     callbacks: Sequence[TrainerCallback] = (),
-    on_scored: Callable[[Sequence[Rollout], Sequence[Score]], None] | None = None,
+    on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    noise: float = 0.0,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward`, playing episodes in `order`; returns it, adapters
+    """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.
+
+    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
+    DeepSpeed's own config, or None for plain data parallelism. The returned policy is whole in
+    every process.
     """
     rows = Dataset.from_dict({"position": range(len(order))})
     rows.set_transform(Rows(order, env))
-    trainer = GRPOTrainer(
-        model=policy,
-        reward_funcs=EpisodeReward(
-            order.episodes, env, reward, frozenset({end_id(tokenizer)}), on_scored
-        ),
-        args=grpo_config(settings, output_dir, seed),
-        train_dataset=rows,
-        processing_class=tokenizer,
-        callbacks=list(callbacks),
-        peft_config=peft_config,
-    )
+    judge, end_ids = Judge(order.episodes, env, reward), frozenset({end_id(tokenizer)})
+    floor = noise if settings.noise_floor is None else settings.noise_floor
+    sampler = None
+    if settings.max_refills:
+        sampler = DynamicSampler(
+            judge,
+            tokenizer,
+            end_ids,
+            group_size=settings.num_generations,
+            max_refills=settings.max_refills,
+            refill_with=settings.refill_with,
+            noise=floor,
+            seed=seed,
+        )
+    with warnings.catch_warnings():
+        # TRL keeps the right to change `rollout_func`; the lock file holds the release that we use.
+        warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
+        trainer = GRPOTrainer(
+            model=policy,
+            reward_funcs=EpisodeReward(
+                judge, end_ids, settings.num_generations, floor, on_scored, sampler
+            ),
+            args=grpo_config(settings, output_dir, seed, deepspeed),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+            peft_config=peft_config,
+            # Its type wants texts, though of conversations TRL hands over the messages.
+            rollout_func=cast(Any, sampler),
+        )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    with zero.training(trainer):
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
 
 
-def steps_per_generation(settings: GrpoSettings) -> int:
+def _row(env: SoloPlanner, episode: Episode) -> dict[str, Any]:
+    """A row of TRL's data set. Of a row, `rollout_func` sees only the messages, so that they carry
+    the id as well; chat templates read none but role and content."""
+    id_ = {"episode_id": episode.episode_id}
+    prompt = [{"role": m.role, "content": m.content, **id_} for m in env.ask(episode)]
+    return {"prompt": prompt, **id_}
+
+
+def steps_per_generation(settings: GrpoSettings, num_processes: int | None = None) -> int:
     """Micro-batches per optimizer step and process; every step samples its own answers.
 
     Raises:
         ValueError: the attempts of a step do not divide over processes and micro-batches.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = num_processes or ranks.num_processes()
+    if settings.episodes_per_step % processes:
+        raise ValueError(
+            f"trainer.episodes_per_step: {settings.episodes_per_step} episodes do not divide over "
+            f"{processes} processes, and a group stays whole; choose a multiple of {processes}"
+        )
     attempts = settings.episodes_per_step * settings.num_generations
     steps, rest = divmod(attempts, settings.per_device_batch_size * processes)
     if rest or not steps:
@@ -226,40 +288,63 @@ def steps_per_generation(settings: GrpoSettings) -> int:
     return steps
 
 
-def grpo_config(settings: GrpoSettings, output_dir: Path, seed: int) -> GRPOConfig:
-    """Settings in TRL's terms."""
+def check_sampler(settings: GrpoSettings) -> None:
+    """Refuses vLLM where it is not installed.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if settings.uses_vllm and importlib.util.find_spec("vllm") is None:
+        raise ValueError(
+            f"trainer.sampler: {settings.sampler} needs vLLM, which is not installed; install "
+            "trl[vllm], or choose trainer.sampler=transformers or continuous_batching"
+        )
+
+
+def grpo_config(
+    settings: GrpoSettings,
+    output_dir: Path,
+    seed: int,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> GRPOConfig:
+    """Settings in TRL's terms; what `settings.trl` names has the last word."""
     accumulation = steps_per_generation(settings)
+    adjustable = {
+        "steps_per_generation": accumulation,
+        # Every weight of a causal language model takes part in every pass; to look for some that do
+        # not costs time.
+        "ddp_find_unused_parameters": False,
+    }
     return GRPOConfig(
-        output_dir=str(output_dir),
-        max_steps=settings.max_steps,
-        num_generations=settings.num_generations,
-        per_device_train_batch_size=settings.per_device_batch_size,
-        gradient_accumulation_steps=accumulation,
-        steps_per_generation=accumulation,
-        max_completion_length=settings.max_completion_length,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.lr_scheduler_type,
-        lr_scheduler_kwargs=dict(settings.lr_scheduler_kwargs),
-        warmup_steps=settings.warmup_ratio,
-        adam_beta1=settings.adam_beta1,
-        adam_beta2=settings.adam_beta2,
-        weight_decay=0.0,
-        max_grad_norm=settings.max_grad_norm,
-        beta=settings.beta,
-        epsilon=settings.epsilon,
-        temperature=settings.temperature,
-        loss_type=settings.loss_type,
-        scale_rewards=settings.scale_rewards,
-        save_steps=settings.save_steps,
-        # The order of the rows is the order of the run.
-        shuffle_dataset=False,
-        bf16=settings.bf16,
-        activation_checkpointing=settings.gradient_checkpointing,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        seed=seed,
-        logging_steps=1,
-        report_to=[],
-        disable_tqdm=True,
-        **settings.trl,
+        **_arguments(settings, output_dir, seed, accumulation, deepspeed),
+        **{**adjustable, **settings.trl},
     )
+
+
+def _arguments(
+    settings: GrpoSettings,
+    output_dir: Path,
+    seed: int,
+    accumulation: int,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    server_or_colocated = settings.sampler.removeprefix("vllm_")
+    return {
+        **trainer_arguments(settings, output_dir, seed, accumulation, deepspeed),
+        # The order of the rows is the order of the run.
+        "shuffle_dataset": False,
+        "num_generations": settings.num_generations,
+        "num_iterations": settings.num_iterations,
+        "max_completion_length": settings.max_completion_length,
+        "beta": settings.beta,
+        "epsilon": settings.epsilon,
+        "epsilon_high": settings.epsilon_high,
+        "temperature": settings.temperature,
+        "loss_type": settings.loss_type,
+        "importance_sampling_level": settings.importance_sampling_level,
+        "scale_rewards": settings.scale_rewards,
+        "use_vllm": settings.uses_vllm,
+        "vllm_mode": server_or_colocated if settings.uses_vllm else "colocate",
+        "vllm_importance_sampling_correction": settings.importance_sampling_correction,
+        "use_transformers_continuous_batching": settings.sampler == "continuous_batching",
+    }

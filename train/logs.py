@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
+from train import ranks
 from train.files import write_text
 from train.run_folder import RunFolder, redacted
 
@@ -61,8 +62,11 @@ class MetricLog:
     ) -> MetricLog:
         """The logs of a run. With `resumed_step`, what was logged after that step is dropped.
 
-        `settings` is the run's config, which W&B shows beside the curves.
+        `settings` is the run's config, which W&B shows beside the curves. Of several processes the
+        main one keeps logs.
         """
+        if not ranks.is_main():
+            return cls([])
         sinks: list[MetricSink] = [
             JsonlSink(folder.metrics_path, folder.tables_dir, resumed_step=resumed_step)
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -16,14 +16,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from train import ranks, zero
 from train.cache import digest
 from train.schema import ModelConfig
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
-def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_model(
+    config: ModelConfig, key: str, **how: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and its tokenizer; `key` is the setting that names them, for messages.
+
+    `how` says how the weights are to lie in memory, in `from_pretrained`'s terms.
 
     Raises:
         ValueError: there is no such model, or it is not in safetensors.
@@ -33,13 +38,15 @@ def load_model(config: ModelConfig, key: str) -> tuple[PreTrainedModel, PreTrain
     options = {"revision": config.revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=getattr(torch, config.dtype),
-            use_safetensors=True,
-            attn_implementation=config.attn_implementation,
-            **options,
-        )
+        with zero.whole():
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                attn_implementation=config.attn_implementation,
+                **options,
+                **how,
+            )
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
@@ -94,9 +101,10 @@ def check_tokenizer(
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A folder that plain `from_pretrained` loads."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """A folder that plain `from_pretrained` loads. Of several processes the main one writes it."""
+    if ranks.is_main():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def model_digest(model: ModelConfig) -> str:

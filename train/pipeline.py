@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -22,7 +22,10 @@ from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.shaping import Shaping
 from rewards.types import Score
-from train import curriculum, episode_order, grpo
+from rewards.window import context_window
+from train import algorithms, ranks, zero
+from train.adapters import peft_config, shares_weights
+from train.algorithms import check_trainer, order_of, train_policy
 from train.cache import Cache, digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.config.build import build
@@ -30,6 +33,7 @@ from train.episode_order import EpisodeOrder
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
+from train.frozen import load_frozen, on_device
 from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.nonfinite import NonFiniteGuard
@@ -38,15 +42,23 @@ from train.preemption import StopSignals
 from train.progress import Advance, ProgressDisplay
 from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
-from train.schema import LoraConfig, ModelConfig, RunConfig
-from train.scoring import baseline_store, make_scorer, scoring_noise
+from train.schema import ModelConfig, RunConfig
+from train.scoring import (
+    baseline_store,
+    check_episodes,
+    int8_error,
+    make_scorer,
+    probe_requests,
+    scoring_noise,
+)
 from train.stages import Stages, keep
+from train.twin import twin
 
 ROLLOUTS_PER_TABLE = 8
 # The settings that a trained agent depends on.
 TRAINED_BY = (
-    *("policy", "trainer", "curriculum", "max_skipped_steps", "reward", "env", "prompts"),
-    *("generator", "seed"),
+    *("policy", "trainer", "curriculum", "max_skipped_steps", "distributed", "reward", "env"),
+    *("prompts", "generator", "seed"),
 )
 
 
@@ -86,16 +98,22 @@ class Run:
             empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        grpo.steps_per_generation(config.trainer)
+        check_trainer(config.trainer)
+        for stage in ("warm_start", "sft_baseline"):
+            settings = getattr(config, stage)
+            if config.distributed.zero_stage and settings and settings.optimizer == "muon":
+                raise ValueError(
+                    f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw "
+                    "or distributed=none"
+                )
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
             config,
             source,
-            EpisodeOrder(
+            order_of(
                 source.episodes("train"),
-                config.trainer.episodes_per_step,
-                config.trainer.num_rollouts,
+                config.trainer,
                 config.seed,
                 build(config.curriculum, "curriculum") if config.curriculum else None,
             ),
@@ -133,7 +151,7 @@ class Run:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
-            self.stages.encoder(tokenizer),
+            self.stages.encoder(tokenizer, context_window(model.config)),
             self.shaping,
             self.config.reward.rules,
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
@@ -142,20 +160,45 @@ class Run:
     @cached_property
     def _writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator, loaded."""
-        model, tokenizer = load_model(self.generator, "generator.model")
-        return _on_device(model), tokenizer
+        sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
+        return load_frozen(self.generator, "generator.model", sharding, quantization)
 
-    def say_noise(self, episodes: Sequence[Episode]) -> None:
-        """Measures on these episodes how exact their rewards are, and prints it."""
-        with self.progress.stage("measure the scoring noise"):
-            line, is_fine = scoring_noise(
-                self.reward.scorer, self._writer[0], self.reward.encoder, episodes, self.shaping
-            )
-        self.say(line if is_fine else f"WARNING: {line}")
+    @cached_property
+    def _shares_weights(self) -> bool:
+        """Whether the policy learns as adapters on the loaded generator."""
+        return shares_weights(self.config, self.generator, self.warm_start)
+
+    def say_how_it_scores(self, episodes: Sequence[Episode]) -> float:
+        """Prints what of these episodes the generator sees, and how exact their rewards are.
+
+        Gives the latter: by how many points improvements are off by rounding.
+
+        Raises:
+            ValueError: an episode cannot be scored; the message names it.
+        """
+        encoder, config = self.reward.encoder, self.config
+        with self.progress.stage("look at the episodes"):
+            lines = [check_episodes(encoder, episodes, self._writer[0])]
+        if self._shares_weights:
+            lines.append("policy and generator share their weights; the policy is adapters on them")
+        noise_points = 0.0
+        requests = probe_requests(encoder, episodes[: config.scorer.noise_episodes])
+        if requests:
+            with self.progress.stage("measure the scoring noise"):
+                noise, line = scoring_noise(
+                    self.reward.scorer, self._writer[0], requests, self.shaping
+                )
+                noise_points = noise.largest
+                lines.append(line)
+                if config.generator.quantization is not None:
+                    lines.append(int8_error(self.reward.scorer, self.generator, requests))
+        for line in lines:
+            self.say(line)
+        return noise_points
 
     def say(self, line: str) -> None:
         """A line for the reader, once for all processes."""
-        if PartialState().is_main_process:
+        if ranks.is_main():
             self.progress.say(line)
 
     def trained_policy(self, folder: RunFolder) -> Path:
@@ -166,15 +209,16 @@ class Run:
             "config": {
                 name: value for name, value in asdict(self.config).items() if name in TRAINED_BY
             },
+            "processes": ranks.num_processes(),
             "data": self.source.key(),
-            "code": source_fingerprint(envs, rewards, grpo, episode_order, curriculum),
+            "code": source_fingerprint(envs, rewards, zero, *algorithms.CODE),
         }
         return keep(self.stages.cache, "policy", key, lambda kept: self._train_policy(folder, kept))
 
     def _train_policy(self, folder: RunFolder, kept: Path) -> None:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
-        policy, tokenizer = load_model(self.warm_start, "policy.model")
+        policy, tokenizer = self._untrained_policy()
         order = self.order
         guard = NonFiniteGuard(config.max_skipped_steps, self.say)
         parts = {"order": order, "skipped": guard}
@@ -182,41 +226,46 @@ class Run:
         last = checkpoints.newest()
         if last is not None:
             last.restore(parts)
-        if config.scorer.noise_episodes:
-            self.say_noise(order.episodes[: config.scorer.noise_episodes])
+        noise = self.say_how_it_scores(order.episodes)
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
             MetricLog.open(
                 folder, config.logging, asdict(config), last.step if last else BEFORE_ANY_STEP
             ) as log,
-            checkpoints.explaining(),
-            self.signals.deferred(),
         ):
             recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
-            keeper = CheckpointKeeper(checkpoints, self.signals, parts, settings.steps_per_rollout)
+            keeper = CheckpointKeeper(
+                checkpoints, self.signals, parts, settings.steps_per_savepoint
+            )
 
             def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
                 recorder.keep_rollouts(rollouts, scores)
                 order.observe(rollouts, scores)
 
-            policy = grpo.train_grpo(
-                policy,
-                tokenizer,
-                self.env,
-                self.reward,
-                order,
-                settings,
-                output_dir=checkpoints.staging_dir,
-                seed=config.seed,
-                callbacks=[guard, recorder, keeper],
-                on_scored=learn_from,
-                resume_from=last.path if last else None,
-                peft_config=_peft(config.policy.lora),
-            )
-        if isinstance(policy, PeftModel):
-            policy = policy.merge_and_unload()
-        save_model(policy, tokenizer, kept / "policy")
-        shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+            with checkpoints.explaining(), self.signals.deferred():
+                policy = train_policy(
+                    policy,
+                    tokenizer,
+                    self.env,
+                    self.reward,
+                    order,
+                    settings,
+                    output_dir=checkpoints.staging_dir,
+                    seed=config.seed,
+                    callbacks=[guard, recorder, keeper],
+                    on_scored=learn_from,
+                    resume_from=last.path if last else None,
+                    peft_config=peft_config(config.policy.lora),
+                    noise=noise,
+                    deepspeed=config.distributed.as_deepspeed(),
+                )
+            zero.release_memory()
+            if isinstance(policy, PeftModel):
+                # Into copies of the weights: those of the base may be the generator's.
+                policy = policy.merge_and_unload(safe_merge=True)
+            save_model(policy, tokenizer, kept / "policy")
+        if ranks.is_main():
+            shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
 
     def _checkpoints(self, folder: RunFolder, policy: PreTrainedModel) -> Checkpoints:
         """The run's checkpoints, which only go on from what they were made from."""
@@ -224,9 +273,16 @@ class Run:
         made_from = {
             "policy model": weights_fingerprint(policy),
             "set of adapters (policy.lora)": digest(None if lora is None else asdict(lora)),
-            "trainer": type(self.config.trainer).__name__,
+            "trainer": self.config.trainer.algorithm,
         }
         return Checkpoints(folder.checkpoints_dir, self.config.checkpoints, made_from, self.say)
+
+    def _untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The agent before reinforcement; adapters on the generator itself share its weights."""
+        if not self._shares_weights:
+            return load_model(self.warm_start, "policy.model")
+        model, tokenizer = self._writer
+        return twin(model), copy.deepcopy(tokenizer)
 
     def evaluate(self, policy: ModelConfig) -> Evaluation:
         """The table of the trained agent against the warm start and the controls."""
@@ -236,13 +292,15 @@ class Run:
         with self.progress.stage("load models", len(made) + 2) as advance:
             agents = {}
             for name, model_config in made.items():
-                model, tokenizer = load_model(model_config, "policy.model")
-                agents[name] = (_on_device(model), tokenizer)
+                # As it answered in training, where passes in bfloat16 round its weights.
+                dtype = "bfloat16" if self.config.trainer.bf16 else model_config.dtype
+                model, tokenizer = load_model(replace(model_config, dtype=dtype), "policy.model")
+                agents[name] = (on_device(model), tokenizer)
                 advance()
             sft = None
             if baseline is not None:
-                model, _ = load_model(baseline, "sft_baseline")
-                sft = make_scorer(_on_device(model), self.config.scorer)
+                model, _ = load_frozen(baseline, "sft_baseline", self.config.scorer.sharding)
+                sft = make_scorer(model, self.config.scorer)
             advance()
             episodes = self.source.episodes(config.split)
             evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)
@@ -308,6 +366,8 @@ class Recorder(TrainerCallback):
 
 def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
+    # Before the frozen generator is loaded: either may fill a GPU.
+    _ = run.sft_baseline
     trained = run.trained_policy(folder)
     if PartialState().is_main_process:
         copy_folder(trained / "policy", folder.policy_dir)
@@ -352,19 +412,3 @@ def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
             run.config.evaluation.num_examples,
             folder.examples_path,
         )
-
-
-def _on_device(model: PreTrainedModel) -> PreTrainedModel:
-    return model.to(PartialState().device)  # pyright: ignore[reportArgumentType]
-
-
-def _peft(lora: LoraConfig | None) -> PeftLoraConfig | None:
-    if lora is None:
-        return None
-    return PeftLoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )

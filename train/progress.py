@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from train import ranks
+
 Advance = Callable[..., None]
 
 
@@ -23,11 +25,11 @@ class ProgressDisplay:
     """Shows stages, also one inside another, on one console (standard error by default).
 
     Where it is no terminal, a stage is a line at its start and end, and as long as it moves one
-    line in `seconds_between_lines`.
+    line in `seconds_between_lines`. Of several processes only the main one shows anything.
     """
 
     def __init__(self, console: Console | None = None, seconds_between_lines: float = 10.0) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, quiet=not ranks.is_main())
         self._seconds_between_lines = seconds_between_lines
         self._bars: Progress | None = None
 

@@ -9,7 +9,8 @@ import warnings
 
 def quiet_libraries() -> None:
     """Warnings of the libraries about themselves go; their errors stay."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|trl)\b.*")
+    about_themselves = r"(transformers|trl|torch\.distributed)\b.*"
+    warnings.filterwarnings("ignore", category=FutureWarning, module=about_themselves)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     import datasets
@@ -18,7 +19,11 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    for name in ("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"):
+    for name in (
+        *("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"),
+        # What transformers sets for it, and the compiler that makes DeepSpeed's kernel for CPUs.
+        *("accelerate.accelerator", "compilers.C.base"),
+    ):
         show_only_errors(name)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from accelerate import PartialState
-
 from envs.types import Rollout
 from rewards.types import Reward, Score
+from train import ranks
 
 
 def rewarded(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -39,7 +38,7 @@ def _culprit(reward: Reward, rollouts: Sequence[Rollout]) -> str:
     """The episode that the reward fails on when it is asked for one rollout at a time."""
     ids = list(dict.fromkeys(r.episode.episode_id for r in rollouts))
     # Several processes score together: one of them alone would wait for the others.
-    if PartialState().num_processes == 1:
+    if ranks.num_processes() == 1:
         for rollout in rollouts:
             try:
                 reward([rollout])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from train import ranks
 from train.config.validate import plain
 from train.files import write_json, write_text
 
@@ -57,7 +58,10 @@ A file is there once its stage is done.
 
 @dataclass
 class RunFolder:
-    """A run folder that exists. One process at a time may write into it; `close` lets go of it."""
+    """A run folder that exists. One process at a time holds it to write; `close` lets go of it.
+
+    Of several processes of one run the main one holds it, and the others only know where it is.
+    """
 
     path: Path
     _lock: FileLock | None = field(default=None, repr=False)
@@ -101,6 +105,22 @@ class RunFolder:
         if to_write:
             folder._hold()
         return folder
+
+    @classmethod
+    def of_all_ranks(cls, hold: Callable[[], RunFolder]) -> RunFolder:
+        """The folder that the main process creates or opens by `hold`, in every process.
+
+        Raises:
+            ValueError, OSError: in every process, what the main process raised.
+        """
+        held: list[RunFolder] = []
+
+        def hold_for_all() -> str:
+            held.append(hold())
+            return str(held[0].path)
+
+        path = ranks.from_main(hold_for_all)
+        return held[0] if held else cls(Path(path))
 
     def load_config(self) -> dict[str, Any]:
         """The saved settings, as they were composed and resolved."""

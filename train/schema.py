@@ -12,10 +12,15 @@ from pydantic import Field
 from envs.agents import Sampling
 from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
+from rewards.window import GivesWay
+from train.algorithms import TrainerSettings
 from train.checkpoints import CheckpointConfig
+from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.supervised import SupervisedSettings
+
+Quantization = Literal["int8"]
 
 Component = Mapping[str, Any]
 """A node with `_target_: package.module.ClassName` and the fields of that class."""
@@ -89,6 +94,12 @@ class GeneratorConfig:
     """Longer plans lose their end."""
     max_gold_tokens: Annotated[int, Field(gt=0)] | None = None
     """Longer chapters are scored up to here."""
+    gives_way: GivesWay = "plan"
+    """What is cut where context, plan and chapter together are longer than the model's window;
+    `nothing` stops the run instead."""
+    quantization: Quantization | None = None
+    """Linear layers' weights in 8 bits while scoring (torchao, `pip install nextchapter[int8]`);
+    what that costs in accuracy is measured and printed before training."""
 
     @property
     def is_trained(self) -> bool:
@@ -126,6 +137,18 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
+class ShardingConfig:
+    """How a generator that is too large for one device is spread over ranks."""
+
+    method: Literal["none", "tensor_parallel", "fsdp"] = "none"
+    """`none`: each process holds the whole generator. `tensor_parallel`: the ranks of a replica
+    compute each layer together. `fsdp`: they gather its weights, and each scores chapters of its
+    own."""
+    ranks_per_replica: Annotated[int, Field(ge=2)] | None = None
+    """Neighbouring ranks that hold one generator; empty for all ranks."""
+
+
+@dataclass(frozen=True)
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
@@ -138,6 +161,21 @@ class ScorerConfig:
     read them again; 0 keeps none."""
     noise_episodes: Annotated[int, Field(ge=0)] = 2
     """Training episodes on which rounding noise is measured before training; 0 for none."""
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """The machines that a run is meant for; `nextchapter launch plan` tells whether it fits."""
+
+    nodes: Annotated[int, Field(gt=0)] = 1
+    gpus_per_node: Annotated[int, Field(gt=0)] = 1
+    gpu_memory_gb: Annotated[float, Field(gt=0)] = 80.0
+    """Memory of one GPU as its maker counts it, in 10^9 bytes."""
+
+    @property
+    def num_gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
 
 
 @dataclass(frozen=True)
@@ -171,12 +209,15 @@ class RunConfig:
     """Supervised training of the policy on the form of a plan; empty to leave it out."""
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
-    trainer: GrpoSettings = field(default_factory=GrpoSettings)
+    trainer: TrainerSettings = field(default_factory=GrpoSettings)
     curriculum: Component | None = None
     """Which episodes are played first; empty for shuffled passes over all of them."""
     max_skipped_steps: Annotated[int, Field(gt=0)] = 5
     """A step whose gradient is not finite is skipped; so many in a row end the run."""
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distributed: DistributedSettings = field(default_factory=DistributedSettings)
+    """How the agent's training, and that of the SFT baseline, is spread over processes."""
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import rewards
 from envs.types import Episode
+from rewards.budget import find_max_tokens
+from rewards.checks import check_request
+from rewards.departure import Departure
 from rewards.distributed import DistributedScorer
 from rewards.encode import GeneratorEncoder
+from rewards.equal_forwards import EqualForwards
 from rewards.exchange import Exchange
 from rewards.flops import ModelShape
 from rewards.generator_key import generator_key
 from rewards.likelihood_store import DiskLikelihoodStore
-from rewards.noise import measure_noise, noise_line
+from rewards.noise import Noise, measure_noise, noise_line
 from rewards.oracle import dense_oracle
 from rewards.prefix_store import PrefixStore
 from rewards.shaping import Shaping, first_threshold
 from rewards.shared_prefix import SharedPrefixScorer
-from rewards.types import LikelihoodScorer
+from rewards.types import LikelihoodScorer, ScoreRequest
 from train.cache import digest, source_fingerprint
-from train.schema import ScorerConfig
+from train.frozen import load_frozen, replicas
+from train.schema import ModelConfig, ScorerConfig
 
 # Plans on which noise is measured: any text does, as the first words of other chapters.
 NOISE_PLANS, NOISE_PLAN_WORDS = 3, 40
@@ -31,13 +38,25 @@ NOISE_PLANS, NOISE_PLAN_WORDS = 3, 40
 
 def make_scorer(model: PreTrainedModel, config: ScorerConfig) -> LikelihoodScorer:
     """The scorer of this process, or, where there are several, one for all of them together."""
+    num_processes = PartialState().num_processes
+    exchange = Exchange() if num_processes > 1 else None
+    max_tokens = config.max_tokens_per_batch
+    if exchange is not None and config.sharding.method == "tensor_parallel":
+        # Ranks that compute together must cut their batches alike, whatever memory each has free.
+        found = max_tokens or find_max_tokens(model, config.positions_per_chunk)
+        max_tokens = min(int(n) for n in exchange.broadcast_all(torch.tensor([found])))
     prefixes = PrefixStore(int(config.prefix_store_gb * 2**30)) if config.prefix_store_gb else None
-    scorer = SharedPrefixScorer(
-        model, config.max_tokens_per_batch, config.positions_per_chunk, prefixes
-    )
-    if PartialState().num_processes == 1:
+    scorer = SharedPrefixScorer(model, max_tokens, config.positions_per_chunk, prefixes)
+    if exchange is None:
         return scorer
-    return DistributedScorer(scorer, ModelShape.of(model), Exchange())
+    shape = ModelShape.of(model)
+    if config.sharding.method == "none":
+        return DistributedScorer(scorer, shape, exchange)
+    if config.sharding.method == "fsdp":
+        in_step = EqualForwards.of_body(exchange, model)
+        return DistributedScorer(scorer, shape, exchange, in_step=in_step)
+    _, ranks_per_replica = replicas(config.sharding, num_processes)
+    return DistributedScorer(scorer, shape, exchange, ranks_per_replica)
 
 
 def baseline_store(
@@ -53,22 +72,62 @@ def baseline_store(
     return DiskLikelihoodStore(folder, key)
 
 
-def scoring_noise(
-    scorer: LikelihoodScorer,
-    model: PreTrainedModel,
-    encoder: GeneratorEncoder,
-    episodes: Sequence[Episode],
-    shaping: Shaping,
-) -> tuple[str, bool]:
-    """What rounding does to the rewards of these episodes: a line to print, and whether it is fine.
+def check_episodes(
+    encoder: GeneratorEncoder, episodes: Sequence[Episode], model: PreTrainedModel
+) -> str:
+    """A line on what of the episodes the generator sees.
 
-    With several processes, all have to ask for it together.
+    Raises:
+        ValueError: an episode cannot be scored even without a plan; the message names it.
     """
+    for episode in episodes:
+        check_request(encoder.request(episode), model.config)
+    cuts = Counter(part for episode in episodes for part in encoder.cut(episode))
+    shortened = "".join(
+        f"; {cuts[part]} of {len(episodes)} episodes: {part} cut" for part in sorted(cuts)
+    )
+    return f"{encoder.window}{shortened}"
+
+
+def probe_requests(encoder: GeneratorEncoder, episodes: Sequence[Episode]) -> list[ScoreRequest]:
+    """Of each episode, the request without a plan, then those with `NOISE_PLANS` plans."""
     texts = [" ".join(e.chapter.text.split()[:NOISE_PLAN_WORDS]) for e in episodes]
-    requests = [
+    return [
         encoder.request(episode, plan)
         for episode in episodes
         for plan in ["", *texts[:NOISE_PLANS]]
     ]
+
+
+def scoring_noise(
+    scorer: LikelihoodScorer,
+    model: PreTrainedModel,
+    requests: Sequence[ScoreRequest],
+    shaping: Shaping,
+) -> tuple[Noise, str]:
+    """What rounding does to rewards, and a line on it, with a warning where that is much.
+
+    With several processes, all have to ask for it together.
+    """
     noise = measure_noise(scorer, dense_oracle(model), requests)
-    return noise_line(noise, first_threshold(shaping))
+    line, is_fine = noise_line(noise, first_threshold(shaping))
+    return noise, line if is_fine else f"WARNING: {line}"
+
+
+def int8_error(
+    scorer: LikelihoodScorer, generator: ModelConfig, requests: Sequence[ScoreRequest]
+) -> str:
+    """A line on how far likelihoods under 8-bit weights are from those under the weights as given.
+
+    Those are loaded beside the 8-bit ones for as long as this takes.
+    """
+    rounded = scorer.score(requests)
+    try:
+        whole, _ = load_frozen(generator, "generator.model")
+        exact = make_scorer(whole, ScorerConfig()).score(requests)
+    except torch.OutOfMemoryError:
+        return (
+            "int8 generator: its error was not measured, since the whole generator does not fit "
+            "beside it; measure it on a larger device"
+        )
+    return f"int8 generator: {Departure.between(exact, rounded, requests)}"

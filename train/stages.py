@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs import prompts, tokens
@@ -21,7 +20,7 @@ from envs.tokens import pad_id
 from envs.types import Episode, Source
 from rewards import encode
 from rewards.encode import GeneratorEncoder
-from train import models, samples, scratch, supervised
+from train import models, ranks, samples, scratch, supervised, zero
 from train.cache import Cache, digest, source_fingerprint
 from train.config.build import build
 from train.models import check_tokenizer, load_model, model_digest, save_model
@@ -30,6 +29,8 @@ from train.schema import ModelConfig, RunConfig
 from train.supervised import Sample, SupervisedSettings
 
 CORPUS_SAMPLES = 3_000
+# What the main process tells the others in the place of a folder: to make it together.
+MAKE = "make"
 
 Texts = Sequence[tuple[Episode, str]]
 """Episodes, each with what is learned beside its chapter: a plan or an answer."""
@@ -72,7 +73,7 @@ class Stages:
         def make(folder: Path) -> None:
             model, tokenizer = load_model(base.to_train, "policy.model")
             found = partial(self._answers, tokenizer)
-            self._fit(model, tokenizer, found, settings, "warm start")
+            self._fit(model, tokenizer, found, settings, "warm start", self._sharding)
             save_model(model, tokenizer, folder)
 
         with self.progress.waiting("read what the agent learns from"):
@@ -91,13 +92,16 @@ class Stages:
             model, tokenizer = load_model(generator.to_train, "generator.model")
             encoder = self.encoder(tokenizer)
             found = partial(samples.writing_samples, encoder, pairs)
-            self._fit(model, tokenizer, found, settings, "SFT baseline")
+            self._fit(model, tokenizer, found, settings, "SFT baseline", self._sharding)
             save_model(model, tokenizer, folder)
 
         key = self._model_key(generator, pairs) | {"settings": asdict(settings)}
         return generator.at(keep(self.cache, "sft_baseline", key, make))
 
-    def encoder(self, tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
+    def encoder(
+        self, tokenizer: PreTrainedTokenizerBase, window: int | None = None
+    ) -> GeneratorEncoder:
+        """Lays episodes out within the configured limits, and within the generator's window."""
         limits = self.config.generator
         return GeneratorEncoder(
             tokenizer,
@@ -105,6 +109,8 @@ class Stages:
             limits.max_context_tokens,
             limits.max_plan_tokens,
             limits.max_gold_tokens,
+            window,
+            limits.gives_way,
         )
 
     def _answers(self, tokenizer: PreTrainedTokenizerBase) -> list[Sample]:
@@ -166,6 +172,7 @@ class Stages:
         find_samples: Callable[[], list[Sample]],
         settings: SupervisedSettings,
         title: str,
+        deepspeed: Mapping[str, Any] | None = None,
     ) -> None:
         with (
             self.progress.stage(title, settings.max_steps) as advance,
@@ -179,7 +186,17 @@ class Stages:
                 seed=self.config.seed,
                 work_dir=Path(work_dir),
                 callbacks=[StepCallback(advance)],
+                deepspeed=deepspeed,
             )
+
+    @property
+    def _sharding(self) -> dict[str, Any] | None:
+        """Of the stages that train a copy of a whole model once.
+
+        The generator's lessons do without: what is trained from scratch is small, and ZeRO takes a
+        model that has not been through it before.
+        """
+        return self.config.distributed.as_deepspeed()
 
     def _demonstrations(self) -> Texts:
         return self.source.demonstrations(self.marker)
@@ -195,17 +212,20 @@ class Stages:
             },
             "data": _content(learns_from),
             "seed": self.config.seed,
+            "distributed": asdict(self.config.distributed),
             **_code(),
         }
 
 
 def _code() -> dict[str, Any]:
     """What else a trained stage depends on: the code that trains it, and its libraries."""
-    modules = (__name__, supervised, scratch, samples, models, encode, prompts, tokens)
+    modules = (__name__, supervised, zero, scratch, samples, models, encode, prompts, tokens)
     libraries = ("torch", "transformers", "tokenizers")
     return {
         "code": source_fingerprint(*modules),
         "libraries": {name: importlib.metadata.version(name) for name in libraries},
+        # Each has batches of its own.
+        "processes": ranks.num_processes(),
     }
 
 
@@ -215,18 +235,25 @@ def _content(*taught: Texts) -> str:
 
 
 def keep(cache: Cache, stage: str, key: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-    """The cached folder of a stage. With several processes all work, and the first one keeps."""
-    processes = PartialState()
-    entry = cache.path(stage, key)
-    is_there = cache.has(stage, key)
-    processes.wait_for_everyone()
-    if processes.is_main_process:
-        cache.get_or_make(stage, key, make)
-    elif not is_there:
+    """The cached folder of a stage. With several processes all work, and the main one keeps.
+
+    Only the main one looks whether it is there: others may see a folder later, and another run may
+    be at work on it.
+    """
+    if ranks.is_main():
+        entry = cache.get_or_make(stage, key, partial(_make_with_others, make))
+        return Path(ranks.from_main(lambda: str(entry)))
+    told = ranks.from_main(str)
+    if told == MAKE:
         with tempfile.TemporaryDirectory() as elsewhere:
             make(Path(elsewhere))
-    processes.wait_for_everyone()
-    return entry
+        told = ranks.from_main(str)
+    return Path(told)
+
+
+def _make_with_others(make: Callable[[Path], None], folder: Path) -> None:
+    ranks.from_main(lambda: MAKE)
+    make(folder)
 
 
 class StepCallback(TrainerCallback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,8 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+
+from train import zero
 
 # B batch, T tokens, V vocabulary.
 
@@ -156,8 +158,12 @@ def fit(
     seed: int,
     work_dir: Path,
     callbacks: Sequence[TrainerCallback] = (),
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Trains `model` in place. `samples` are drawn in an order that `seed` decides."""
+    """Trains `model` in place. `samples` are drawn in an order that `seed` decides.
+
+    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism.
+    """
     arguments = TrainingArguments(
         output_dir=str(work_dir),
         max_steps=settings.max_steps,
@@ -179,6 +185,8 @@ def fit(
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        deepspeed=None if deepspeed is None else dict(deepspeed),
     )
     optimizer = None
     if settings.optimizer == "muon":
@@ -194,4 +202,5 @@ def fit(
     )
     # Without tqdm the trainer would print every log line; the run has a display of its own.
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    with zero.training(trainer):
+        trainer.train()

@@ -29,7 +29,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             table.add_row(*_cells(row))
     num_episodes = max((len(row.attempts) for row in evaluation.rows), default=0)
     table.caption = "\n".join(
-        f"{num} of {num_episodes} episodes exceed generator.max_{part}_tokens and were cut."
+        f"{num} of {num_episodes} episodes: the {part} was too long for the generator and was cut."
         for part, num in evaluation.num_cut.items()
         if num
     )

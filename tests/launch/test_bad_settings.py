@@ -36,7 +36,7 @@ def refusal(folder: Path, *arguments: str) -> str:
         ("trainer.max_steps=many", "trainer.max_steps"),
         ("+trainer.trl.no_such_field=1", "trainer.trl.no_such_field"),
         ("trainer.per_device_batch_size=100", "trainer.per_device_batch_size"),
-        ("+trainer.trl.num_iterations=3", "trainer.save_steps"),
+        ("trainer.num_iterations=3", "trainer.save_steps"),
         ("data.train_books=3", "trainer.episodes_per_step"),
         ("checkpoints.keep_last=0", "checkpoints.keep_last"),
         ("+curriculum._target_=train.curriculum.ByWidth", "curriculum._target_"),

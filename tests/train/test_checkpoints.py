@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from train.checkpoints import CheckpointConfig, Checkpoints, weights_fingerprint
-from train.manifest import Damaged, check_whole, write_manifest
+from train.manifest import Damaged, check_whole, read_manifest, write_manifest
 
 POLICY = {"policy model": "abc"}
 
@@ -79,9 +79,13 @@ def test_a_checkpoint_lists_all_its_files_by_sha256_and_holds_no_pickled_setting
     save(make(), 1)
     found = make().newest()
     assert found is not None
-    assert set(found.manifest.files) == {"model.safetensors", "shards/1.pt", "parts.json"}
+    assert set(read_manifest(found.path).files) == {
+        "model.safetensors",
+        "shards/1.pt",
+        "parts.json",
+    }
     # printf weights | sha256sum
-    assert found.manifest.files["model.safetensors"].startswith("9a129038d9a00aed")
+    assert read_manifest(found.path).files["model.safetensors"].startswith("9a129038d9a00aed")
     assert not (found.path / "training_args.bin").exists()
 
 

@@ -119,5 +119,7 @@ def test_a_checkpoint_of_other_episodes_is_refused(episodes: list[Episode]) -> N
 
 
 def test_a_rollout_needs_enough_episodes(episodes: list[Episode]) -> None:
-    with pytest.raises(ValueError, match=r"trainer.episodes_per_step: 6 is more than the 5"):
+    with pytest.raises(
+        ValueError, match=r"trainer: 6 episodes are played at once, and there are only 5"
+    ):
         EpisodeOrder(episodes, 6, 1, 0)

@@ -226,7 +226,7 @@ def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
     console = Console(file=io.StringIO(), width=120)
     console.print(evaluation_table(evaluation))
     printed = console.file.getvalue()
-    assert "6 of 6 episodes exceed generator.max_gold_tokens and were cut." in printed
+    assert "6 of 6 episodes: the gold was too long for the generator and was cut." in printed
     assert "max_context_tokens" not in printed
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -23,7 +24,16 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.shaping import Raw
 from rewards.types import LikelihoodScorer, Score
 from train.episode_order import EpisodeOrder
-from train.grpo import EpisodeReward, GrpoSettings, grpo_config, steps_per_generation, train_grpo
+from train.grpo import (
+    EpisodeReward,
+    GrpoSettings,
+    LossType,
+    check_sampler,
+    grpo_config,
+    steps_per_generation,
+    train_grpo,
+)
+from train.rollouts import Judge
 
 MakeModel = Callable[..., PreTrainedModel]
 END = 1
@@ -131,35 +141,34 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
     def keep(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
         seen.extend(rollouts)
 
-    reward = EpisodeReward(
+    judge = Judge(
         [make_episode("book/1"), make_episode("book/2", known="Cid left.")],
         SoloPlanner(),
         LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules(no_plan=-7.0)),
-        frozenset({END}),
-        keep,
     )
+    reward = EpisodeReward(judge, frozenset({END}), group_size=2, on_scored=keep)
     rewards = reward(
         completions=[
             answer("In summary: Cid runs."),
-            answer("In summary: Ann pa"),
             answer("Hm."),
+            answer("In summary: Ann pa"),
             answer(""),
         ],
         # An end in the middle of an answer is none; nor is no token at all.
-        completion_ids=[[7, 8, END], [7, END, 8], [7, END], []],
-        episode_id=["book/2", "book/1", "book/2", "book/1"],
+        completion_ids=[[7, 8, END], [7, END], [7, END, 8], []],
+        episode_id=["book/2", "book/2", "book/1", "book/1"],
         log_metric=metrics.__setitem__,
         trainer_state=None,
     )
-    assert [r.episode.episode_id for r in seen] == ["book/2", "book/1", "book/2", "book/1"]
+    assert [r.episode.episode_id for r in seen] == ["book/2", "book/2", "book/1", "book/1"]
     assert "Cid left." in seen[0].prompt[0].content
-    assert [r.outcome.plan for r in seen] == ["Cid runs.", "Ann pa", "", ""]
-    assert [r.status.value for r in seen] == ["complete", "truncated", "no_plan", "no_plan"]
-    assert [r.reply.truncated for r in seen] == [False, True, False, True]
-    assert rewards[2:] == [-7.0, -7.0]
+    assert [r.outcome.plan for r in seen] == ["Cid runs.", "", "Ann pa", ""]
+    assert [r.status.value for r in seen] == ["complete", "no_plan", "truncated", "no_plan"]
+    assert [r.reply.truncated for r in seen] == [False, False, True, True]
+    assert rewards[1::2] == [-7.0, -7.0]
     assert metrics == {
         # The mean over what was scored, not over what a rule judged.
-        "improvement": pytest.approx((rewards[0] + rewards[1]) / 2),
+        "improvement": pytest.approx((rewards[0] + rewards[2]) / 2),
         "plan/complete": 0.25,
         "plan/truncated": 0.25,
         "plan/no_plan": 0.5,
@@ -167,6 +176,7 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
         "cut/context": 0.0,
         "cut/plan": 0.5,
         "cut/gold": 1.0,
+        "groups/without_signal": 0.0,
     }
 
 
@@ -205,19 +215,84 @@ def test_attempts_that_do_not_divide_are_an_error_that_names_the_key(
 
 
 def test_a_checkpoint_falls_where_the_rollouts_are_used_up() -> None:
-    settings = GrpoSettings(save_steps=6, max_steps=10, trl={"num_iterations": 3})
+    settings = GrpoSettings(save_steps=6, max_steps=10, num_iterations=3)
     # Three steps learn from the same answers; the fourth rollout serves one step.
     assert (settings.steps_per_rollout, settings.num_rollouts) == (3, 4)
     with pytest.raises(ValueError, match=r"trainer.save_steps: .*num_iterations = 3; got 4"):
-        GrpoSettings(save_steps=4, trl={"num_iterations": 3})
+        GrpoSettings(save_steps=4, num_iterations=3)
 
 
-def test_any_other_setting_of_trl_is_passed_on(tmp_path: Path) -> None:
-    settings = replace(TINY, trl={"top_k": 7, "num_iterations": 2})
+def test_a_group_stays_whole_on_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 6 x 8 attempts divide over 4 processes, but not as whole groups.
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    settings = GrpoSettings(episodes_per_step=6, num_generations=8, per_device_batch_size=12)
+    with pytest.raises(ValueError, match=r"episodes_per_step: 6 episodes .* a multiple of 4"):
+        steps_per_generation(settings)
+
+
+def test_any_other_setting_of_trl_is_passed_on_and_none_of_ours_is_given_twice(
+    tmp_path: Path,
+) -> None:
+    settings = replace(TINY, num_iterations=2, epsilon_high=0.28, trl={"top_k": 7})
     config = grpo_config(settings, tmp_path, seed=3)
     assert (config.top_k, config.num_iterations, config.seed) == (7, 2, 3)
+    assert (config.epsilon, config.epsilon_high) == (0.2, 0.28)
     with pytest.raises(ValueError, match=r"trainer\.trl\.top_q is not a field"):
         GrpoSettings(trl={"top_q": 1})
+    with pytest.raises(ValueError, match=r"trainer\.trl\.beta is set by a key of the trainer"):
+        GrpoSettings(trl={"beta": 1})
+
+
+@pytest.mark.parametrize("loss_type", get_args(LossType))
+def test_every_loss_type_trains(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel], fake_scorer: Any, loss_type: str
+) -> None:
+    level = "sequence" if loss_type == "luspo" else "token"
+    logged = Logged()
+    train(
+        make_model(),
+        fake_scorer,
+        {"callbacks": [logged]},
+        loss_type=loss_type,
+        importance_sampling_level=level,
+    )
+    assert all(math.isfinite(log["loss"]) for log in logged.logs if "loss" in log)
+    assert any(log.get("grad_norm", 0) > 0 for log in logged.logs)
+
+
+def test_gspo_and_learning_twice_from_the_same_answers_train(
+    make_model: MakeModel, train: Callable[..., PreTrainedModel], fake_scorer: Any
+) -> None:
+    logged, scored = Logged(), list[Rollout]()
+    hooks = {"callbacks": [logged], "on_scored": lambda rollouts, _: scored.extend(rollouts)}
+    settings = {"loss_type": "grpo", "importance_sampling_level": "sequence", "num_iterations": 2}
+    train(make_model(), fake_scorer, hooks, **settings, max_steps=4)
+    assert len(scored) == 2 * 2 * 4
+    assert sum("grad_norm" in log for log in logged.logs) == 4
+
+
+@pytest.mark.parametrize(("loss_type", "level"), [("luspo", "token"), ("vespo", "sequence")])
+def test_a_loss_of_whole_answers_does_not_go_with_ratios_of_tokens(
+    loss_type: Any, level: Any
+) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.loss_type: {loss_type} does not go with"):
+        GrpoSettings(loss_type=loss_type, importance_sampling_level=level)
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_vllm_is_passed_on_and_refused_where_it_is_not_installed(tmp_path: Path, mode: str) -> None:
+    settings = replace(TINY, sampler=f"vllm_{mode}", importance_sampling_correction=False)
+    config = grpo_config(settings, tmp_path, seed=0)
+    assert (config.use_vllm, config.vllm_mode) == (True, mode)
+    assert not config.vllm_importance_sampling_correction
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(ValueError, match=r"trainer\.sampler: .* needs vLLM"):
+            check_sampler(settings)
+
+
+def test_continuous_batching_is_passed_on(tmp_path: Path) -> None:
+    config = grpo_config(replace(TINY, sampler="continuous_batching"), tmp_path, seed=0)
+    assert config.use_transformers_continuous_batching and not config.use_vllm
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

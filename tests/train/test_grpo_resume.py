@@ -84,7 +84,7 @@ def train(
         # Fewer episodes than the run plays: it crosses from one pass into the next.
         order = EpisodeOrder(
             world.episodes("train")[:EPISODES],
-            settings.episodes_per_step,
+            settings.episodes_per_rollout,
             settings.num_rollouts,
             0,
             ByRewardVariance() if curriculum else None,
@@ -96,7 +96,7 @@ def train(
         if last is not None:
             last.restore({"order": order})
         keeper = CheckpointKeeper(
-            checkpoints, signals, {"order": order}, settings.steps_per_rollout
+            checkpoints, signals, {"order": order}, settings.steps_per_savepoint
         )
 
         def on_scored(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -134,7 +134,7 @@ def train(
         # Two rollouts make a pass: here the third one begins.
         (4, {}),
         # Two steps learn from each rollout; the signal waits for the second.
-        (3, {"trl": {"num_iterations": 2}, "per_device_batch_size": 2, "curriculum": True}),
+        (3, {"num_iterations": 2, "per_device_batch_size": 2, "curriculum": True}),
         pytest.param(1, {}, marks=pytest.mark.slow),
         pytest.param(2, {"peft": True}, marks=pytest.mark.slow),
         pytest.param(4, {"curriculum": True}, marks=pytest.mark.slow),

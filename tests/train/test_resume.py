@@ -19,7 +19,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
-TRAINERS = ("grpo",)
+TRAINERS = ("grpo", "ppo")
 TINY = (
     *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
     # Whatever is answered is a plan and is scored, so that there is something to learn.
@@ -27,12 +27,19 @@ TINY = (
     "reward.rules.truncated=score",
     # Five episodes for six rollouts of two: the run goes through them more than twice.
     *("data.train_books=1", "data.demonstration_books=2", "data.test_books=2"),
-    *("trainer.max_steps=6", "trainer.save_steps=2", "trainer.episodes_per_step=2"),
-    *("trainer.num_generations=4", "trainer.per_device_batch_size=8"),
+    *("trainer.max_steps=6", "trainer.save_steps=2", "trainer.num_generations=4"),
     *("trainer.lr_scheduler_type=linear", "trainer.max_completion_length=24"),
     *("sampling.max_new_tokens=24", "evaluation.max_episodes=2"),
     *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
 )
+# PPO learns three steps from a rollout: checkpoints fall between them, with the rollout in them.
+OF_TRAINER = {
+    "grpo": ("trainer.episodes_per_step=2", "trainer.per_device_batch_size=8"),
+    "ppo": (
+        *("trainer.episodes_per_rollout=2", "trainer.per_device_batch_size=8"),
+        *("trainer.epochs_per_rollout=3", "trainer.minibatches_per_epoch=1"),
+    ),
+}
 # Measured by the clock.
 TIMES = {"time_s", "step_time"}
 
@@ -49,23 +56,23 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module", params=TRAINERS)
-def trainer(request: pytest.FixtureRequest) -> str:
-    return f"trainer={request.param}"
+def trainer(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    return (f"trainer={request.param}", *OF_TRAINER[request.param])
 
 
 @pytest.fixture(scope="module")
-def whole(trainer: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(trainer: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    status, errors = finish(start(folder, trainer, *TINY, "run_dir=run"))
+    status, errors = finish(start(folder, *trainer, *TINY, "run_dir=run"))
     assert status == 0, errors[-3000:]
     return folder / "run"
 
 
 @pytest.fixture
-def begun(trainer: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def begun(trainer: tuple[str, ...], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The same run in a folder of its own, with nothing kept from the other."""
-    process = start(tmp_path, trainer, *TINY, "run_dir=run")
+    process = start(tmp_path, *trainer, *TINY, "run_dir=run")
     yield process
     process.kill()
     process.wait()
@@ -197,9 +204,11 @@ def test_a_full_disk_ends_a_run_in_one_line_and_costs_no_checkpoint(
     assert_same_end(tmp_path / "run", whole)
 
 
-def test_a_stage_before_reinforcement_is_left_at_once(trainer: str, tmp_path: Path) -> None:
+def test_a_stage_before_reinforcement_is_left_at_once(
+    trainer: tuple[str, ...], tmp_path: Path
+) -> None:
     taught = [item for item in TINY if item != "warm_start=null"]
-    process = start(tmp_path, trainer, *taught, "run_dir=run", "warm_start.max_steps=100000")
+    process = start(tmp_path, *trainer, *taught, "run_dir=run", "warm_start.max_steps=100000")
     try:
         wait_until(process, lambda: bool(list(tmp_path.glob(".cache/nextchapter/warm_start/.*"))))
         os.kill(process.pid, signal.SIGTERM)
@@ -210,11 +219,11 @@ def test_a_stage_before_reinforcement_is_left_at_once(trainer: str, tmp_path: Pa
     assert errors.splitlines()[-1].startswith("nextchapter train: stopped by SIGTERM; go on with")
 
 
-def test_a_run_without_a_reachable_wandb_goes_on(trainer: str, tmp_path: Path) -> None:
+def test_a_run_without_a_reachable_wandb_goes_on(trainer: tuple[str, ...], tmp_path: Path) -> None:
     tmp_path.joinpath("work").mkdir()
     online = [item for item in TINY if not item.startswith("logging.wandb")]
     environment = {**os.environ, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
-    command = [*NEXTCHAPTER, "train", trainer, *online, "logging.wandb=online", "run_dir=run"]
+    command = [*NEXTCHAPTER, "train", *trainer, *online, "logging.wandb=online", "run_dir=run"]
     done = subprocess.run(
         command, cwd=tmp_path / "work", env=environment, capture_output=True, text=True, check=False
     )

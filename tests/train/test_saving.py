@@ -49,7 +49,7 @@ class Saved:
         self.checkpoints = Checkpoints(folder, CheckpointConfig(), {}, self.said.append)
 
     def __call__(
-        self, signal_at: int = -1, steps_per_rollout: int = 1, limit: int = 3, **options: Any
+        self, signal_at: int = -1, steps_per_savepoint: int = 1, limit: int = 3, **options: Any
     ) -> float:
         signals = StopSignals()
         guard, log = NonFiniteGuard(limit, self.said.append), Logged(signals, signal_at)
@@ -57,7 +57,7 @@ class Saved:
         last = self.checkpoints.newest()
         if last is not None:
             last.restore(parts)
-        keeper = CheckpointKeeper(self.checkpoints, signals, parts, steps_per_rollout)
+        keeper = CheckpointKeeper(self.checkpoints, signals, parts, steps_per_savepoint)
         try:
             with self.checkpoints.explaining():
                 return self.fit(
@@ -101,7 +101,7 @@ def test_a_signal_saves_at_the_end_of_the_step_and_the_resumed_run_ends_alike(
 
 def test_a_signal_waits_until_the_rollouts_are_used_up(make_run: Callable[[str], Saved]) -> None:
     run = make_run("run")
-    run(signal_at=1, steps_per_rollout=4, save_steps=8)
+    run(signal_at=1, steps_per_savepoint=4, save_steps=8)
     assert run.steps == {4}
 
 

@@ -11,13 +11,20 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.prompts import Prompts
 from envs.types import Episode
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.shaping import Raw, Tiers
 from rewards.types import Likelihood, ScoreRequest
 from train.schema import ScorerConfig
-from train.scoring import baseline_store, make_scorer, scoring_noise
+from train.scoring import (
+    baseline_store,
+    check_episodes,
+    make_scorer,
+    probe_requests,
+    scoring_noise,
+)
 
 MakeModel = Callable[..., PreTrainedModel]
 
@@ -69,11 +76,30 @@ class Drifting:
 def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
     make_model: MakeModel, encoder: GeneratorEncoder, make_episode: Callable[..., Episode]
 ) -> None:
-    model, episodes = make_model(), [make_episode()]
+    model, requests = make_model(), probe_requests(encoder, [make_episode()])
     exact = make_scorer(model, ScorerConfig())
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Tiers())
-    assert is_fine and "far below the reward's first threshold of 0.05" in line
-    line, is_fine = scoring_noise(exact, model, encoder, episodes, Raw())
-    assert is_fine and "threshold" not in line
-    line, is_fine = scoring_noise(Drifting(), model, encoder, episodes, Tiers())
-    assert not is_fine and "NOT far below" in line
+    _, line = scoring_noise(exact, model, requests, Tiers())
+    assert line.startswith("scoring noise: ")
+    assert "far below the reward's first threshold of 0.05" in line
+    assert "threshold" not in scoring_noise(exact, model, requests, Raw())[1]
+    noise, line = scoring_noise(Drifting(), model, requests, Tiers())
+    assert noise.largest > 0.05
+    assert line.startswith("WARNING: ") and "NOT far below" in line
+
+
+def test_before_training_it_is_told_what_the_generator_sees_of_the_episodes(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase, make_episode: Callable[..., Episode]
+) -> None:
+    episodes = [make_episode("book/1", "Ann owes Bob a ring. " * 20), make_episode("book/2")]
+    encoder = GeneratorEncoder(tokenizer, Prompts(), max_context_tokens=50, window=1024)
+    line = check_episodes(encoder, episodes, make_model())
+    assert line.startswith("generator's window: 1024 tokens; where a plan does not fit, ")
+    assert line.endswith("; 1 of 2 episodes: context cut")
+
+
+def test_an_episode_that_cannot_be_scored_is_named_before_training(
+    make_model: MakeModel, encoder: GeneratorEncoder, make_episode: Callable[..., Episode]
+) -> None:
+    episodes = [make_episode("book/1"), make_episode("book/2", "Ann owes Bob a ring. " * 20)]
+    with pytest.raises(ValueError, match=r"episode book/2: .* context of 128"):
+        check_episodes(encoder, episodes, make_model(max_position_embeddings=128))

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from train import ranks
 from train.config.validate import parse, plain
 from train.manifest import check_whole
 from train.progress import ProgressDisplay
@@ -32,9 +33,11 @@ def run(config: DictConfig) -> None:
 
     kept = kept_models(trained, settings)
     prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
-    with RunFolder.create(settings.run_dir, config) as folder:
+    with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
         evaluation = prepared.evaluate(prepared.base_policy.at(policy))
         pipeline.write_results(prepared, evaluation, folder)
+    if not ranks.is_main():
+        return
     console = Console()
     console.print(evaluation_table(evaluation))
     console.print(f"Results are in {folder.path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 from rich.console import Console
 
+from train import ranks
 from train.config.validate import parse
 from train.preemption import StopSignals
 from train.progress import ProgressDisplay
@@ -29,13 +30,16 @@ def _run(config: DictConfig, signals: StopSignals) -> None:
     quiet_libraries()
 
     prepared = pipeline.Run.prepare(settings, ProgressDisplay(), signals=signals)
-    folder = (
-        RunFolder.open(settings.resume, to_write=True)
-        if settings.resume
-        else RunFolder.create(settings.run_dir, config)
-    )
-    with folder:
+
+    def hold() -> RunFolder:
+        if settings.resume:
+            return RunFolder.open(settings.resume, to_write=True)
+        return RunFolder.create(settings.run_dir, config)
+
+    with RunFolder.of_all_ranks(hold) as folder:
         evaluation = pipeline.train(prepared, folder)
+    if not ranks.is_main():
+        return
     console = Console()
     console.print(evaluation_table(evaluation))
     console.print(f"The run is in {folder.path}; its README.md says what each file is.")

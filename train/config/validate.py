@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Tag, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
@@ -70,7 +70,7 @@ def _describe(schema: Any, value: Any, problem: ErrorDetails, key: str) -> str:
     path = _path_in_data(value, problem["loc"][1:], problem["type"])
     full_key = join_key(key, *path) or "the config"
     if problem["type"] in _UNKNOWN_KEY:
-        known = known_keys(schema, path[:-1])
+        known = known_keys(schema, path[:-1], frozenset(problem["loc"]))
         hint = did_you_mean(str(path[-1]), known)
         return f"{full_key}: no such key; {hint}known here: {', '.join(known) or 'none'}"
     if problem["type"] in _REQUIRED:
@@ -105,24 +105,36 @@ def _path_in_data(value: Any, loc: Sequence[int | str], problem_type: str) -> li
     return path
 
 
-def known_keys(schema: Any, path: Sequence[int | str] = ()) -> list[str]:
-    """The keys that `schema` has at `path`; empty where it has none of its own."""
+def known_keys(
+    schema: Any, path: Sequence[int | str] = (), tags: frozenset[int | str] = frozenset()
+) -> list[str]:
+    """The keys that `schema` has at `path`; empty where it has none of its own.
+
+    Of a union whose members are tagged, those with one of the `tags` alone.
+    """
     for part in path:
-        schema = next(
-            (found for option in _options(schema) if (found := _below(option, part)) is not None),
-            None,
-        )
-    return sorted({name for option in _options(schema) for name in _hints(option)})
+        options = _options(schema, tags)
+        found = (_below(option, part) for option in options)
+        schema = next((below for below in found if below is not None), None)
+    return sorted({name for option in _options(schema, tags) for name in _hints(option)})
 
 
-def _options(annotation: Any) -> list[Any]:
+def _options(annotation: Any, tags: frozenset[int | str]) -> list[Any]:
     """The annotation with `Annotated` taken off and unions opened."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _options(get_args(annotation)[0])
+        return _options(get_args(annotation)[0], tags)
     if origin in (Union, types.UnionType):
-        return [option for member in get_args(annotation) for option in _options(member)]
+        members = get_args(annotation)
+        tagged = [member for member in members if _tag(member) in tags]
+        return [option for member in tagged or members for option in _options(member, tags)]
     return [annotation]
+
+
+def _tag(annotation: Any) -> str | None:
+    """What pydantic tells this member of a union by."""
+    notes = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((note.tag for note in notes if isinstance(note, Tag)), None)
 
 
 def _below(annotation: Any, part: int | str) -> Any:

@@ -1,0 +1,57 @@
+"""Changes of a run's settings that save memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting as a user would write it, and what it makes of a `RunConfig`."""
+
+    setting: str
+    apply: Callable[[Any], Any]
+
+
+def possible_changes(config: Any) -> Iterator[Change]:
+    """Those that this run has not made yet, the one that costs least first."""
+    trainer = config.trainer
+    if not trainer.gradient_checkpointing:
+        yield Change(
+            "trainer.gradient_checkpointing=true", _set("trainer", gradient_checkpointing=True)
+        )
+    if config.evaluation.batch_size > 1:
+        yield Change("evaluation.batch_size=1", _set("evaluation", batch_size=1))
+    if not config.scorer.max_tokens_per_batch:
+        change = _set("scorer", max_tokens_per_batch=16_384)
+        yield Change("scorer.max_tokens_per_batch=16384", change)
+    if config.distributed.zero_stage != 3 and config.hardware.num_gpus > 1:
+        yield Change("distributed=zero3", _set("distributed", zero_stage=3))
+    if trainer.per_device_batch_size > 1:
+        change = _set("trainer", per_device_batch_size=1)
+        yield Change("trainer.per_device_batch_size=1", change)
+    # A generation holds whole groups.
+    steps, rest = divmod(trainer.num_generations, config.hardware.num_gpus)
+    options = {**trainer.trl, "steps_per_generation": max(1, steps + bool(rest))}
+    if trainer.trl.get("steps_per_generation") != options["steps_per_generation"]:
+        setting = f"++trainer.trl.steps_per_generation={options['steps_per_generation']}"
+        yield Change(setting, _set("trainer", trl=options))
+    if config.sft_baseline is not None:
+        yield Change("sft_baseline=null", lambda config: replace(config, sft_baseline=None))
+    if config.hardware.num_gpus > 1 and not config.distributed.offload_optimizer:
+        change = _set("distributed", offload_optimizer=True, zero_stage=3)
+        yield Change("distributed=zero3_offload", change)
+    if config.policy.lora is None:
+        yield Change("policy=lora", _with_adapters)
+
+
+def _set(node: str, **values: Any) -> Callable[[Any], Any]:
+    return lambda config: replace(config, **{node: replace(getattr(config, node), **values)})
+
+
+def _with_adapters(config: Any) -> Any:
+    from train.schema import LoraConfig
+
+    return replace(config, policy=replace(config.policy, lora=LoraConfig()))

@@ -1,0 +1,154 @@
+"""Groups that teach nothing: what they are, how they are levelled, and how they are refilled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from envs.plans import PlanParser
+from envs.solo import SoloPlanner
+from envs.sources.storyworld import StoryWorldSource
+from envs.types import Rollout
+from rewards.types import Score
+from train.episode_order import EpisodeOrder
+from train.grpo import GrpoSettings, train_grpo
+from train.signal import has_signal, levelled
+
+MakeModel = Callable[..., PreTrainedModel]
+
+
+def scores(*pairs: tuple[float, float | None], episode_id: str = "book/1") -> list[Score]:
+    """Rewards with improvements."""
+    return [Score(episode_id, reward, improvement, None, None) for reward, improvement in pairs]
+
+
+@pytest.mark.parametrize(
+    ("group", "noise", "signal"),
+    [
+        (scores((1.0, 1.0), (1.0, 3.0)), 0.0, False),
+        (scores((0.5, 0.99), (0.9, 1.01)), 0.0, True),
+        # On two sides of a threshold, but no further apart than rounding puts them.
+        (scores((0.5, 0.99), (0.9, 1.01)), 0.03, False),
+        (scores((0.5, 0.99), (0.9, 1.01), (0.9, 1.5)), 0.03, True),
+        # One of them was judged by a rule, which has no noise.
+        (scores((0.5, 0.99), (-1.0, None)), 10.0, True),
+        (scores((-1.0, None), (-1.0, None)), 0.0, False),
+    ],
+)
+def test_a_group_has_signal_if_its_rewards_differ_by_more_than_noise(
+    group: list[Score], noise: float, signal: bool
+) -> None:
+    assert has_signal(group, noise) is signal
+
+
+def test_a_group_within_the_noise_is_levelled_to_its_mean_and_counted() -> None:
+    noisy = scores((0.5, 0.99), (0.9, 1.01))
+    real = scores((0.0, -1.0), (1.0, 3.0), episode_id="book/2")
+    rewards, share = levelled([*noisy, *real], group_size=2, noise=0.03)
+    assert rewards == [pytest.approx(0.7), pytest.approx(0.7), 0.0, 1.0]
+    assert rewards[0] == rewards[1]
+    assert share == 0.5
+
+
+class EveryOtherEpisodeTeaches:
+    """Attempts at an episode of an even chapter differ, others are all worth nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        self.asked += [r.episode.episode_id for r in rollouts]
+        return [
+            Score(
+                r.episode.episode_id, float(place) * teaches(r.episode.episode_id), None, None, None
+            )
+            for place, r in enumerate(rollouts)
+        ]
+
+
+def teaches(episode_id: str) -> bool:
+    return int(episode_id.rsplit("/", 1)[1]) % 2 == 0
+
+
+class Logged(TrainerCallback):
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if "groups/without_signal" in logs:
+            self.logs.append(dict(logs))
+
+
+@pytest.fixture
+def run(
+    make_model: MakeModel,
+    tokenizer: PreTrainedTokenizerBase,
+    world: StoryWorldSource,
+    tmp_path: Path,
+) -> Callable[..., tuple[list[str], list[dict[str, float]], list[str]]]:
+    """What was learned from, what was logged, and all that was scored."""
+
+    def run(**settings: Any) -> tuple[list[str], list[dict[str, float]], list[str]]:
+        reward, logged, learned = EveryOtherEpisodeTeaches(), Logged(), list[str]()
+        base = GrpoSettings(
+            max_steps=4,
+            num_generations=4,
+            episodes_per_step=4,
+            per_device_batch_size=8,
+            max_completion_length=4,
+        )
+        train_grpo(
+            make_model(),
+            tokenizer,
+            SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
+            reward,
+            EpisodeOrder(world.episodes("train"), 4, base.num_rollouts, seed=0),
+            replace(base, **settings),
+            output_dir=tmp_path,
+            seed=0,
+            callbacks=[logged],
+            on_scored=lambda rollouts, _: learned.extend(r.episode.episode_id for r in rollouts),
+        )
+        return learned, logged.logs, reward.asked
+
+    return run
+
+
+def test_groups_without_signal_are_refilled_by_other_episodes_and_counted(run: Any) -> None:
+    learned, logs, scored = run(max_refills=6)
+    without = [not teaches(id_) for id_ in learned]
+    # Four steps of four groups; half of the episodes teach, so six refills leave next to none.
+    assert len(learned) == 4 * 4 * 4
+    assert sum(without) / len(without) <= 1 / 16
+    assert all(count % 4 == 0 for count in Counter(learned).values())
+    again = sum(log["groups/sampled_again"] for log in logs)
+    assert len(scored) == (4 + again) * 4 * 4
+    assert sum(log["groups/refilled"] for log in logs) > 0
+    assert fmean_of(logs, "groups/without_signal") == pytest.approx(sum(without) / len(without))
+
+
+def test_without_refills_groups_without_signal_stay_and_are_counted(run: Any) -> None:
+    learned, logs, scored = run()
+    without = [not teaches(id_) for id_ in learned]
+    assert scored == learned
+    assert fmean_of(logs, "groups/without_signal") == pytest.approx(sum(without) / len(without))
+    assert fmean_of(logs, "frac_reward_zero_std") == pytest.approx(sum(without) / len(without))
+
+
+def test_new_attempts_at_the_same_episodes_are_bounded(run: Any) -> None:
+    learned, logs, scored = run(max_refills=2, refill_with="attempts", max_steps=1)
+    dull = sum(not teaches(id_) for id_ in learned) // 4
+    assert dull > 0
+    assert set(scored) == set(learned)
+    assert len(scored) == (4 + 2 * dull) * 4
+    assert logs[0]["groups/refilled"] == 0
+
+
+def fmean_of(logs: Sequence[dict[str, float]], name: str) -> float:
+    return sum(log[name] for log in logs) / len(logs)

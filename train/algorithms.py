@@ -1,0 +1,122 @@
+"""GRPO or PPO: the one place where a run's algorithm is told from the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from envs.solo import SoloPlanner
+from envs.types import Episode
+from rewards.types import Reward
+from train import (
+    curriculum,
+    dynamic_sampling,
+    episode_order,
+    grpo,
+    nonfinite,
+    ppo,
+    reinforcement,
+    rollouts,
+    signal,
+)
+from train.curriculum import Curriculum
+from train.episode_order import EpisodeOrder, as_trl_shuffles
+from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
+from train.ppo.play import shuffled
+from train.ppo.run import train_ppo
+from train.ppo.settings import PpoSettings, divide
+from train.rollouts import OnScored
+
+# What a trained policy depends on, whichever algorithm trained it.
+CODE = (
+    *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
+    *(episode_order, curriculum, nonfinite),
+)
+
+
+def _algorithm(trainer: Any) -> str:
+    """Runs that were saved when there was no choice name none."""
+    if isinstance(trainer, Mapping):
+        return str(trainer.get("algorithm", "grpo"))
+    return trainer.algorithm
+
+
+TrainerSettings = Annotated[
+    Annotated[GrpoSettings, Tag("grpo")] | Annotated[PpoSettings, Tag("ppo")],
+    Discriminator(
+        _algorithm,
+        custom_error_type="unknown_algorithm",
+        custom_error_message="`algorithm` should be grpo or ppo",
+    ),
+]
+
+
+def check_trainer(settings: GrpoSettings | PpoSettings) -> None:
+    """Refuses, before any work is done, what this machine and these processes cannot do.
+
+    Raises:
+        ValueError: attempts do not divide over processes and batches, or a sampler is missing.
+    """
+    if isinstance(settings, PpoSettings):
+        divide(settings)
+    else:
+        steps_per_generation(settings)
+        check_sampler(settings)
+
+
+def order_of(
+    episodes: Sequence[Episode],
+    settings: GrpoSettings | PpoSettings,
+    seed: int,
+    curriculum: Curriculum | None = None,
+) -> EpisodeOrder:
+    """Which episode the run plays when."""
+    return EpisodeOrder(
+        episodes,
+        settings.episodes_per_rollout,
+        settings.num_rollouts,
+        seed,
+        curriculum,
+        shuffled if isinstance(settings, PpoSettings) else as_trl_shuffles,
+    )
+
+
+def train_policy(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    env: SoloPlanner,
+    reward: Reward,
+    order: EpisodeOrder,
+    settings: GrpoSettings | PpoSettings,
+    *,
+    output_dir: Path,
+    seed: int,
+    callbacks: Sequence[TrainerCallback] = (),
+    on_scored: OnScored | None = None,
+    resume_from: Path | None = None,
+    peft_config: Any = None,
+    noise: float = 0.0,
+    deepspeed: Mapping[str, Any] | None = None,
+) -> PreTrainedModel:
+    """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
+    included.
+
+    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
+    DeepSpeed's own config, or None for plain data parallelism.
+    """
+    how: dict[str, Any] = {
+        "output_dir": output_dir,
+        "seed": seed,
+        "callbacks": callbacks,
+        "on_scored": on_scored,
+        "resume_from": resume_from,
+        "peft_config": peft_config,
+        "deepspeed": deepspeed,
+    }
+    if isinstance(settings, PpoSettings):
+        return train_ppo(policy, tokenizer, env, reward, order, settings, **how)
+    return train_grpo(policy, tokenizer, env, reward, order, settings, **how, noise=noise)

@@ -1,0 +1,85 @@
+"""Plays rollouts: which episodes, what the policy answers, and what the answers are worth."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.agents import Answer, Sampling, TransformersAgent
+from train.episode_order import EpisodeOrder
+from train.ppo.settings import PpoSettings
+from train.rollouts import Judge, OnScored, summary
+
+
+@dataclass(frozen=True)
+class Played:
+    """The answers of one process to its episodes of one rollout, and their scores."""
+
+    answers: tuple[Answer, ...]
+    scores: tuple[float, ...]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Player:
+    """Plays any rollout by its number. What it samples follows from seed, number and process alone,
+    so that a resumed run samples the same; `order` knows which episodes are played.
+    """
+
+    judge: Judge
+    order: EpisodeOrder
+    tokenizer: PreTrainedTokenizerBase
+    settings: PpoSettings
+    seed: int
+    on_scored: OnScored | None = None
+
+    def play(
+        self, number: int, process: int, num_processes: int, policy: PreTrainedModel
+    ) -> Played:
+        settings = self.settings
+        first = number * settings.episodes_per_rollout
+        drawn = [self.order[first + place] for place in range(settings.episodes_per_rollout)]
+        share = len(drawn) // num_processes
+        attempted = [
+            episode
+            for episode in drawn[process * share : (process + 1) * share]
+            for _ in range(settings.num_generations)
+        ]
+        agent = TransformersAgent(
+            policy,
+            self.tokenizer,
+            Sampling(settings.max_completion_length, settings.temperature),
+            settings.per_device_batch_size,
+            derived_seed(self.seed, "sampling", number, process),
+        )
+        answers = agent.answer([self.judge.env.ask(episode) for episode in attempted])
+        replies = [agent.read(answer) for answer in answers]
+        rollouts, scores = self.judge([e.episode_id for e in attempted], replies)
+        if self.on_scored is not None:
+            self.on_scored(rollouts, scores)
+        rewards = [score.reward for score in scores]
+        lengths = [len(answer.ids) for answer in answers]
+        metrics = {
+            **summary(rollouts, scores),
+            "reward": fmean(rewards),
+            "reward_std": pstdev(rewards),
+            "completions/mean_length": fmean(lengths),
+            "completions/max_length": float(max(lengths)),
+            "completions/clipped_ratio": fmean(reply.truncated for reply in replies),
+        }
+        return Played(tuple(answers), tuple(rewards), metrics)
+
+
+def shuffled(seed: int, pass_number: int, num_episodes: int) -> list[int]:
+    """The order of one pass over all episodes, as places."""
+    order = list(range(num_episodes))
+    random.Random(derived_seed(seed, "order", pass_number)).shuffle(order)
+    return order
+
+
+def derived_seed(*names: object) -> int:
+    """A seed for one purpose: other names, other numbers."""
+    return random.Random("/".join(str(name) for name in names)).getrandbits(48)

@@ -1,0 +1,51 @@
+"""What every trainer does with sampled answers: join them with their episodes, and score them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from envs.solo import SoloPlanner
+from envs.types import Episode, PlanStatus, Reply, Rollout
+from rewards.encode import CUTTABLE
+from rewards.types import Reward, Score
+from train.rewarding import rewarded
+
+OnScored = Callable[[Sequence[Rollout], Sequence[Score]], None]
+"""Is shown what a process had scored."""
+
+
+class Judge:
+    """Ends each play in its outcome and says what it is worth.
+
+    With several processes, all call it equally often: the scorer works for all of them together.
+    """
+
+    def __init__(self, episodes: Sequence[Episode], env: SoloPlanner, reward: Reward) -> None:
+        self.episodes = {e.episode_id: e for e in episodes}
+        self.env = env
+        self.reward = reward
+
+    def __call__(
+        self, episode_ids: Sequence[str], replies: Sequence[Reply]
+    ) -> tuple[list[Rollout], list[Score]]:
+        rollouts = [
+            self.env.conclude(self.episodes[id_], reply)
+            for id_, reply in zip(episode_ids, replies, strict=True)
+        ]
+        return rollouts, rewarded(self.reward, rollouts)
+
+
+def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
+    """Mean improvement in per cent, the share of each plan status, and what was cut how often.
+
+    Improvement and cuts are those of the rollouts that were scored, not judged by a rule.
+    """
+    counts = Counter(r.status for r in rollouts)
+    shares = {f"plan/{status}": counts[status] / len(rollouts) for status in PlanStatus}
+    gained = [s.improvement for s in scores if s.improvement is not None]
+    if not gained:
+        return shares
+    cuts = Counter(part for score in scores for part in score.cut)
+    cut_shares = {f"cut/{part}": cuts[part] / len(gained) for part in CUTTABLE}
+    return {"improvement": sum(gained) / len(gained), **shares, **cut_shares}

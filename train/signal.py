@@ -1,0 +1,48 @@
+"""Whether the attempts at an episode differ in what they are worth, or only by rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rewards.types import Score
+
+
+def has_signal(group: Sequence[Score], noise: float) -> bool:
+    """Whether anything can be learned from comparing these attempts at one episode.
+
+    Rewards that are equal teach nothing; nor do those that differ where all improvements lie within
+    `noise`, the points by which the scorer is off by rounding.
+    """
+    rewards = [score.reward for score in group]
+    if max(rewards) == min(rewards):
+        return False
+    improvements = [score.improvement for score in group if score.improvement is not None]
+    if len(improvements) < len(group):
+        return True
+    return max(improvements) - min(improvements) > noise
+
+
+def levelled(scores: Sequence[Score], group_size: int, noise: float) -> tuple[list[float], float]:
+    """The rewards, those of a group without signal replaced by their mean, which leaves no attempt
+    of it an advantage; and the share of such groups.
+
+    Divided by its own small deviation, noise would otherwise weigh as much as a real difference.
+    """
+    rewards: list[float] = []
+    dull = 0
+    groups = list(grouped(scores, group_size))
+    for group in groups:
+        own = [score.reward for score in group]
+        if not has_signal(group, noise):
+            dull += 1
+            own = [sum(own) / group_size] * group_size
+        rewards += own
+    return rewards, dull / len(groups)
+
+
+def grouped(scores: Sequence[Score], group_size: int) -> Iterator[Sequence[Score]]:
+    """The attempts at one episode after the other; each episode's stand together."""
+    for start in range(0, len(scores), group_size):
+        group = scores[start : start + group_size]
+        assert len(group) == group_size and len({s.episode_id for s in group}) == 1
+        yield group
