@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envs.types import Episode, Rollout
+from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
+from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
 from rewards.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
-from rewards.shaping import Shaping
-from rewards.types import Likelihood, LikelihoodScorer, Score
+from rewards.types import Likelihood, LikelihoodScorer, Measured, Pair, Score, ScoreRequest
+from rewards.weighted_sum import WeightedTerm, group_terms, term_values, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -33,44 +35,106 @@ class StatusRules:
 
 
 class LikelihoodImprovement:
-    """Scores rollouts by the shaped improvement of their plan over no plan.
+    """Scores rollouts by what their plans do to the gold chapter's likelihood.
+
+    One scoring pass measures every plan that the rules do not judge; the reward is the weighted sum
+    of the terms, each of which sees one group at a time. Where a term compares the attempts of a
+    group, a call has to hold `group_size` attempts at each of its episodes; None takes what comes.
 
     The no-plan likelihood of an episode is computed once for the life of `store`; without one, of
-    this object.
+    this object. `distractors` is asked for other chapters where a term wants them.
     """
 
     def __init__(
         self,
         scorer: LikelihoodScorer,
         encoder: GeneratorEncoder,
-        shaping: Shaping,
+        terms: Sequence[WeightedTerm],
         rules: StatusRules,
         store: LikelihoodStore | None = None,
+        group_size: int | None = None,
+        distractors: Distractors | None = None,
     ) -> None:
         self.scorer = scorer
         self.encoder = encoder
-        self.shaping = shaping
+        self.terms = tuple(terms)
         self.rules: Mapping[str, float | str] = vars(rules)
         self.store = MemoryLikelihoodStore() if store is None else store
+        self.group_size = group_size
+        self.distractors = distractors
+        self.num_distractors = max((t.num_distractors for t in self.terms), default=0)
+        assert distractors is not None or not self.num_distractors
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        scored = [r for r in rollouts if self.rules[r.status.value] == "score"]
-        likelihoods = iter(self.likelihoods([(r.episode, r.outcome.plan) for r in scored]))
-        return [
-            self._scored(r, *next(likelihoods))
-            if self.rules[r.status.value] == "score"
-            else Score(r.episode.episode_id, float(self.rules[r.status.value]), None, None, None)
-            for r in rollouts
-        ]
+        """One score per rollout, in order.
+
+        Raises:
+            ValueError: the call holds a part of a group that a term compares, or a likelihood or a
+                term failed. The message names the episode.
+        """
+        compared = group_terms(self.terms)
+        if compared and self.group_size is not None:
+            check_whole(rollouts, self.group_size, compared)
+        return self.scores(rollouts)
+
+    def scores(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        """The same with groups of any size, to look at rollouts that nothing is learned from."""
+        places = [i for i, r in enumerate(rollouts) if self.rules[r.status.value] == "score"]
+        measured = self.measure([rollouts[i] for i in places])
+        found: dict[int, Score] = {}
+        for group in groups_of([m.rollout for m in measured]):
+            attempts = [measured[i] for i in group]
+            for i, attempt, values in zip(
+                group, attempts, term_values(self.terms, attempts), strict=True
+            ):
+                found[places[i]] = self._score(attempt, values)
+        return [found.get(i) or self._judged(rollout) for i, rollout in enumerate(rollouts)]
+
+    def measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
+        """What one scoring pass finds out about each rollout, whatever its status."""
+        asked = [self._requests(rollout) for rollout in rollouts]
+        pairs = iter(self._pairs([request for requests in asked for request in requests]))
+        measured = []
+        for rollout, ((own, plain), *others) in zip(rollouts, asked, strict=True):
+            gold = next(pairs)
+            measured.append(
+                Measured(
+                    rollout,
+                    gold,
+                    improvement_percent(gold.with_plan, gold.baseline),
+                    len(own.guidance_ids) - len(plain.guidance_ids),
+                    tuple(next(pairs) for _ in others),
+                    sum(len(r.guidance_ids) + len(r.gold_ids) for r, _ in [(own, plain), *others]),
+                )
+            )
+        return measured
 
     def likelihoods(
         self, plans: Sequence[tuple[Episode, str]]
     ) -> list[tuple[Likelihood, Likelihood]]:
         """For each episode and plan, the gold chapter's likelihood with the plan and without."""
-        baselines = [self.encoder.request(e) for e, _ in plans]
-        requests = [self.encoder.request(e, plan) for e, plan in plans]
-        known = self.store.lookup(dict.fromkeys(baselines))
-        missing = [b for b in dict.fromkeys(baselines) if b not in known]
+        asked = [(self.encoder.request(e, plan), self.encoder.request(e)) for e, plan in plans]
+        return [(pair.with_plan, pair.baseline) for pair in self._pairs(asked)]
+
+    def _requests(self, rollout: Rollout) -> list[tuple[ScoreRequest, ScoreRequest]]:
+        """With the plan and without: of the gold chapter, then of each distractor in its place."""
+        episode = rollout.episode
+        plain = self.encoder.request(episode)
+        own = self.encoder.request(episode, rollout.outcome.plan)
+        requests = [(own, plain)]
+        if self.distractors is not None:
+            for other in self.distractors.of(episode, self.num_distractors):
+                gold_ids = self.encoder.request(other).gold_ids
+                requests.append(
+                    (replace(own, gold_ids=gold_ids), replace(plain, gold_ids=gold_ids))
+                )
+        return requests
+
+    def _pairs(self, asked: Sequence[tuple[ScoreRequest, ScoreRequest]]) -> list[Pair]:
+        """The likelihoods of requests with a plan and without; baselines come from the store."""
+        baselines = dict.fromkeys(plain for _, plain in asked)
+        known = self.store.lookup(baselines)
+        missing = [b for b in baselines if b not in known]
         # Apart from the plans: what is scored together decides the last digits, and those of a plan
         # must not depend on what an earlier run has kept, or a resumed run would go another way.
         scored = dict(zip(missing, self.scorer.score(missing), strict=True))
@@ -78,13 +142,26 @@ class LikelihoodImprovement:
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
         found = known | scored
-        unknown = [r for r in dict.fromkeys(requests) if r not in found]
+        unknown = [r for r in dict.fromkeys(own for own, _ in asked) if r not in found]
         # One call, so that a scorer sees whole groups and can share what they share.
         found |= zip(unknown, self.scorer.score(unknown), strict=True)
-        return [(found[r], found[b]) for r, b in zip(requests, baselines, strict=True)]
+        return [Pair(found[own], found[plain]) for own, plain in asked]
 
-    def _scored(self, rollout: Rollout, with_plan: Likelihood, baseline: Likelihood) -> Score:
-        improvement = improvement_percent(with_plan, baseline)
-        reward = self.shaping(improvement)
-        cut = self.encoder.cut(rollout.episode, rollout.outcome.plan)
-        return Score(rollout.episode.episode_id, reward, improvement, with_plan, baseline, cut)
+    def _score(self, measured: Measured, values: Mapping[str, float]) -> Score:
+        rollout = measured.rollout
+        return Score(
+            rollout.episode.episode_id,
+            weighted_sum(self.terms, values),
+            measured.improvement,
+            measured.gold.with_plan,
+            measured.gold.baseline,
+            self.encoder.cut(rollout.episode, rollout.outcome.plan),
+            values,
+            measured.num_scored_tokens,
+            weighted_sum([t for t in self.terms if t.is_exact], values),
+        )
+
+    def _judged(self, rollout: Rollout) -> Score:
+        """The fixed reward of a rollout that its status decides."""
+        reward = float(self.rules[rollout.status.value])
+        return Score(rollout.episode.episode_id, reward, None, None, None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -70,12 +70,41 @@ class Likelihood:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """One chapter's likelihood with the plan and without, over the same token ids."""
+
+    with_plan: Likelihood
+    baseline: Likelihood
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one scoring pass found out about one rollout: all that a term of the reward sees.
+
+    `improvement` is in per cent. `num_plan_tokens` is by how many tokens the plan, heading included
+    and cut to the generator's limit, lengthens the generator's prompt: 0 for an empty plan.
+    `distractors` are other episodes' chapters, scored behind the same context and plan.
+    `num_scored_tokens` is what the generator read for it behind the context, distractors included.
+    """
+
+    rollout: Rollout
+    gold: Pair
+    improvement: float
+    num_plan_tokens: int
+    distractors: tuple[Pair, ...] = ()
+    num_scored_tokens: int = 0
+
+
+@dataclass(frozen=True)
 class Score:
     """What one rollout is worth.
 
     `improvement` is in per cent and None where the rules gave a fixed reward without scoring;
     `reward` is what the policy maximises. `cut` names what was too long for the generator's limits
-    and was scored in part: `context`, `plan`, `gold`.
+    and was scored in part: `context`, `plan`, `gold`. `terms` are the values, before
+    weighting, that the reward is the sum of, and `exact_reward` is the part of that sum into which
+    no likelihood went, and so no rounding; `num_scored_tokens` is what the generator read for it
+    behind the context.
     """
 
     episode_id: str
@@ -84,12 +113,28 @@ class Score:
     likelihood: Likelihood | None
     baseline: Likelihood | None
     cut: frozenset[str] = frozenset()
+    terms: Mapping[str, float] = field(default_factory=dict)
+    num_scored_tokens: int = 0
+    exact_reward: float = 0.0
 
 
 class LikelihoodScorer(Protocol):
     """Scores requests under a frozen generator; one likelihood per request, in order."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]: ...
+
+
+class Term(Protocol):
+    """One part of a reward: a number for each measured rollout of one group, in order.
+
+    A group is every attempt at one episode in one call of the reward, without those that the rules
+    judged. Three optional attributes tell of a term: `needs_group` is True where a value depends on
+    the other attempts, so that a part of a group would give wrong ones; `num_distractors` is how
+    many other chapters each attempt is to be scored on; `is_exact` is True where no likelihood goes
+    into a value, so that the scorer's noise does not touch it.
+    """
+
+    def __call__(self, group: Sequence[Measured]) -> Sequence[float]: ...
 
 
 class Reward(Protocol):

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from envs.sources.storyworld import StoryWorldSource
 from train.config.build import build
 from train.config.validate import parse
+from train.reward_config import build_terms
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -51,9 +52,9 @@ def test_every_choice_composes_and_passes_the_schema(
 ) -> None:
     config = parse(RunConfig, compose_train(choice, *GIVEN.get(choice, [])))
     build(config.env, "env", prompts=config.prompts)
-    build(config.reward.shaping, "reward.shaping")
     if config.curriculum is not None:
         build(config.curriculum, "curriculum")
+    build_terms(config.reward)
 
 
 def test_the_default_is_the_embedded_world(compose_train: Callable[..., DictConfig]) -> None:

@@ -20,8 +20,8 @@ import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
-from rewards.shaping import Shaping
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from rewards.window import context_window
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
@@ -40,6 +40,7 @@ from train.nonfinite import NonFiniteGuard
 from train.plots import plot_learning_curve
 from train.preemption import StopSignals
 from train.progress import Advance, ProgressDisplay
+from train.reward_config import build_terms, check_groups, distractors
 from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.schema import ModelConfig, RunConfig
@@ -73,7 +74,7 @@ class Run:
     source: Source
     order: EpisodeOrder
     env: SoloPlanner
-    shaping: Shaping
+    terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
     signals: StopSignals = field(default_factory=StopSignals)
@@ -106,6 +107,9 @@ class Run:
                     f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw "
                     "or distributed=none"
                 )
+        terms = build_terms(config.reward)
+        check_groups(terms, config.trainer)
+        distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
@@ -118,7 +122,7 @@ class Run:
                 build(config.curriculum, "curriculum") if config.curriculum else None,
             ),
             build(config.env, "env", prompts=config.prompts),
-            build(config.reward.shaping, "reward.shaping"),
+            terms,
             progress,
             kept or {},
             signals or StopSignals(),
@@ -147,14 +151,20 @@ class Run:
         return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
 
     @cached_property
+    def train_episodes(self) -> list[Episode]:
+        return self.source.episodes("train")
+
+    @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self._writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
-            self.shaping,
+            self.terms,
             self.config.reward.rules,
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            self.config.trainer.num_generations,
+            distractors(self.terms, self.train_episodes),
         )
 
     @cached_property
@@ -186,7 +196,7 @@ class Run:
         if requests:
             with self.progress.stage("measure the scoring noise"):
                 noise, line = scoring_noise(
-                    self.reward.scorer, self._writer[0], requests, self.shaping
+                    self.reward.scorer, self._writer[0], requests, self.terms
                 )
                 noise_points = noise.largest
                 lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from envs.solo import SoloPlanner
 from envs.types import Episode, PlanStatus, Reply, Rollout
@@ -37,15 +38,21 @@ class Judge:
 
 
 def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:
-    """Mean improvement in per cent, the share of each plan status, and what was cut how often.
+    """Mean improvement in per cent and value of each term, the share of each plan status, what was
+    cut how often, and how many tokens the generator read per attempt behind the context.
 
-    Improvement and cuts are those of the rollouts that were scored, not judged by a rule.
+    All but the statuses are those of the rollouts that were scored, not judged by a rule.
     """
     counts = Counter(r.status for r in rollouts)
     shares = {f"plan/{status}": counts[status] / len(rollouts) for status in PlanStatus}
-    gained = [s.improvement for s in scores if s.improvement is not None]
-    if not gained:
+    scored = [s for s in scores if s.improvement is not None]
+    if not scored:
         return shares
-    cuts = Counter(part for score in scores for part in score.cut)
-    cut_shares = {f"cut/{part}": cuts[part] / len(gained) for part in CUTTABLE}
-    return {"improvement": sum(gained) / len(gained), **shares, **cut_shares}
+    cuts = Counter(part for score in scored for part in score.cut)
+    return {
+        "improvement": fmean(s.improvement for s in scored if s.improvement is not None),
+        "scored_tokens": fmean(s.num_scored_tokens for s in scored),
+        **{f"reward/{name}": fmean(s.terms[name] for s in scored) for name in scored[0].terms},
+        **shares,
+        **{f"cut/{part}": cuts[part] / len(scored) for part in CUTTABLE},
+    }

@@ -130,9 +130,21 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class TermConfig:
+    """One part of the reward."""
+
+    term: Component
+    """What is measured, of `rewards/terms/` or by the import path of a class of your own."""
+    weight: float = 1.0
+    """What a unit of it is worth; 0 logs it and pays nothing for it."""
+
+
+@dataclass(frozen=True)
 class RewardConfig:
-    shaping: Component
-    """From the improvement in per cent to the reward."""
+    """The weighted sum that the policy maximises; `docs/rewards.md` has a table of the terms."""
+
+    terms: Mapping[str, TermConfig]
+    """By the names under which they are logged, as `reward/<name>`."""
     rules: StatusRules = field(default_factory=StatusRules)
 
 

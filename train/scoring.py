@@ -25,9 +25,9 @@ from rewards.likelihood_store import DiskLikelihoodStore
 from rewards.noise import Noise, measure_noise, noise_line
 from rewards.oracle import dense_oracle
 from rewards.prefix_store import PrefixStore
-from rewards.shaping import Shaping, first_threshold
 from rewards.shared_prefix import SharedPrefixScorer
 from rewards.types import LikelihoodScorer, ScoreRequest
+from rewards.weighted_sum import WeightedTerm, first_threshold
 from train.cache import digest, source_fingerprint
 from train.frozen import load_frozen, replicas
 from train.schema import ModelConfig, ScorerConfig
@@ -103,14 +103,14 @@ def scoring_noise(
     scorer: LikelihoodScorer,
     model: PreTrainedModel,
     requests: Sequence[ScoreRequest],
-    shaping: Shaping,
+    terms: Sequence[WeightedTerm],
 ) -> tuple[Noise, str]:
     """What rounding does to rewards, and a line on it, with a warning where that is much.
 
     With several processes, all have to ask for it together.
     """
     noise = measure_noise(scorer, dense_oracle(model), requests)
-    line, is_fine = noise_line(noise, first_threshold(shaping))
+    line, is_fine = noise_line(noise, first_threshold(terms))
     return noise, line if is_fine else f"WARNING: {line}"
 
 

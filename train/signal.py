@@ -11,11 +11,12 @@ def has_signal(group: Sequence[Score], noise: float) -> bool:
     """Whether anything can be learned from comparing these attempts at one episode.
 
     Rewards that are equal teach nothing; nor do those that differ where all improvements lie within
-    `noise`, the points by which the scorer is off by rounding.
+    `noise`, the points by which the scorer is off by rounding, unless what needs no scorer differs.
     """
-    rewards = [score.reward for score in group]
-    if max(rewards) == min(rewards):
+    if len({score.reward for score in group}) == 1:
         return False
+    if len({score.exact_reward for score in group}) > 1:
+        return True
     improvements = [score.improvement for score in group if score.improvement is not None]
     if len(improvements) < len(group):
         return True

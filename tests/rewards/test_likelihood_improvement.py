@@ -16,10 +16,14 @@ from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.likelihood_store import DiskLikelihoodStore
-from rewards.shaping import Raw, Tiers
+from rewards.terms.raw import Raw
+from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
+from rewards.weighted_sum import WeightedTerm
 
 MakeEpisode = Callable[..., Episode]
+RAW = [WeightedTerm("raw", Raw())]
+TIERS = [WeightedTerm("tiers", Tiers())]
 COMPLETE, TRUNCATED, NO_PLAN = PlanStatus.COMPLETE, PlanStatus.TRUNCATED, PlanStatus.NO_PLAN
 
 
@@ -30,7 +34,7 @@ def rollout(episode: Episode, plan: str, status: PlanStatus = COMPLETE) -> Rollo
 def reward_of(
     scorer: LikelihoodScorer, encoder: GeneratorEncoder, **rules: Any
 ) -> LikelihoodImprovement:
-    return LikelihoodImprovement(scorer, encoder, Raw(), StatusRules(**rules))
+    return LikelihoodImprovement(scorer, encoder, RAW, StatusRules(**rules))
 
 
 def test_an_empty_plan_scores_exactly_zero(
@@ -60,7 +64,7 @@ def test_an_improvement_by_pencil(
 def test_the_reward_is_the_shaped_improvement(
     fake_scorer: Any, encoder: GeneratorEncoder, make_episode: MakeEpisode
 ) -> None:
-    reward = LikelihoodImprovement(fake_scorer, encoder, Tiers(), StatusRules())
+    reward = LikelihoodImprovement(fake_scorer, encoder, TIERS, StatusRules())
     plans = ["", "Ann pays."]
     assert [s.reward for s in reward([rollout(make_episode(), p) for p in plans])] == [0.0, 1.0]
 
@@ -151,7 +155,7 @@ def test_a_second_reward_with_the_same_store_computes_no_plain_likelihood(
 ) -> None:
     def reward() -> LikelihoodImprovement:
         store = DiskLikelihoodStore(tmp_path, {"generator": "fake"})
-        return LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules(), store)
+        return LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules(), store)
 
     episodes = [make_episode(f"book/{i}", known=f"Ann owes Bob {i} rings.") for i in range(3)]
     rollouts = [rollout(e, plan) for e in episodes for plan in ("Ann pays.", "")]

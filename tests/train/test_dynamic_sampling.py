@@ -39,6 +39,15 @@ def scores(*pairs: tuple[float, float | None], episode_id: str = "book/1") -> li
         # One of them was judged by a rule, which has no noise.
         (scores((0.5, 0.99), (-1.0, None)), 10.0, True),
         (scores((-1.0, None), (-1.0, None)), 0.0, False),
+        # They differ in what no scorer was asked for.
+        (
+            [
+                Score("book/1", 1.0, 1.0, None, None, exact_reward=0.0),
+                Score("book/1", 2.0, 1.0, None, None, exact_reward=1.0),
+            ],
+            0.03,
+            True,
+        ),
     ],
 )
 def test_a_group_has_signal_if_its_rewards_differ_by_more_than_noise(

@@ -99,6 +99,31 @@ def test_a_checkpoint_of_the_run_can_be_evaluated_again(smoke: Path) -> None:
     assert rows["trained", "greedy"]["episodes"] == 10
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ppo_goes_through_the_same_stages_and_leaves_the_same_files(tmp_path: Path) -> None:
+    small = (
+        "data.demonstration_books=20 data.train_books=20 data.test_books=4 warm_start.max_steps=3"
+    )
+    steps = "trainer.max_steps=8 trainer.save_steps=6 evaluation.max_episodes=6"
+    nextchapter(
+        tmp_path,
+        *("train", "experiment=smoke", "trainer=ppo", "run_dir=run"),
+        *small.split(),
+        *steps.split(),
+    )
+    rows = rows_of(tmp_path / "run" / "evaluation.json")
+    assert rows["trained", "greedy"]["episodes"] == 6
+    logged = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    # Two rollouts of four optimizer steps.
+    assert len([line for line in logged if "policy_loss" in line]) == 8
+    assert len([line for line in logged if "explained_variance" in line]) == 2
+    last = tmp_path / "run" / "checkpoints" / "checkpoint-6"
+    for folder in (tmp_path / "run" / "policy", last):
+        AutoModelForCausalLM.from_pretrained(folder)
+    assert (last / "critic.safetensors").is_file()
+
+
 @pytest.mark.timeout(1200)
 def test_a_second_run_takes_every_stage_from_the_cache(smoke: Path) -> None:
     nextchapter(smoke.parent, "train", "experiment=smoke", "run_dir=second")

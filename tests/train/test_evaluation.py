@@ -19,8 +19,9 @@ from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
+from rewards.weighted_sum import WeightedTerm
 from train.evaluation import Evaluator, shuffled_plans
 from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
@@ -30,6 +31,7 @@ QUIET = ProgressDisplay(Console(file=io.StringIO()))
 SAMPLING = Sampling(max_new_tokens=4)
 CONFIG = EvaluationConfig(bootstrap_samples=100)
 MakeModel = Callable[..., PreTrainedModel]
+RAW = [WeightedTerm("raw", Raw())]
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def evaluator(
     episodes: list[Episode], fake_scorer: Any, encoder: GeneratorEncoder
 ) -> Callable[..., Evaluator]:
     def make(of: Sequence[Episode] = episodes, env: SoloPlanner | None = None, **config: Any):
-        reward = LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules())
+        reward = LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules())
         return Evaluator(of, env or SoloPlanner(), reward, replace(CONFIG, **config), seed=0)
 
     return make

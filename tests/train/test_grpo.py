@@ -21,8 +21,9 @@ from envs.types import Episode, PlanStatus, Rollout
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Score
+from rewards.weighted_sum import WeightedTerm
 from train.episode_order import EpisodeOrder
 from train.grpo import (
     EpisodeReward,
@@ -36,6 +37,7 @@ from train.grpo import (
 from train.rollouts import Judge
 
 MakeModel = Callable[..., PreTrainedModel]
+RAW = [WeightedTerm("raw", Raw())]
 END = 1
 # Whatever a random model says is a plan, so that attempts differ in what they are worth.
 ENV = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
@@ -80,7 +82,7 @@ def train(
             policy,
             tokenizer,
             ENV,
-            LikelihoodImprovement(scorer, encoder, Raw(), StatusRules()),
+            LikelihoodImprovement(scorer, encoder, RAW, StatusRules()),
             EpisodeOrder(world.episodes("train"), 2, 4, seed=0),
             replace(TINY, **settings),
             output_dir=tmp_path,
@@ -144,7 +146,7 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
     judge = Judge(
         [make_episode("book/1"), make_episode("book/2", known="Cid left.")],
         SoloPlanner(),
-        LikelihoodImprovement(fake_scorer, encoder, Raw(), StatusRules(no_plan=-7.0)),
+        LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules(no_plan=-7.0)),
     )
     reward = EpisodeReward(judge, frozenset({END}), group_size=2, on_scored=keep)
     rewards = reward(
@@ -172,6 +174,9 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
         "plan/complete": 0.25,
         "plan/truncated": 0.25,
         "plan/no_plan": 0.5,
+        "reward/raw": pytest.approx((rewards[0] + rewards[1]) / 2),
+        # Two gold tokens and the guidance: the plan, as far as it fits, and the end of the prompt.
+        "scored_tokens": fitting + len(encoder.request(make_episode()).guidance_ids) + 2,
         # Of the two that were scored.
         "cut/context": 0.0,
         "cut/plan": 0.5,

@@ -19,8 +19,9 @@ from envs.types import Rollout
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from train.checkpoints import CheckpointConfig, Checkpoints
 from train.curriculum import ByRewardVariance
 from train.episode_order import EpisodeOrder
@@ -112,7 +113,7 @@ def train(
             make_model(seed=2),
             tokenizer,
             env,
-            LikelihoodImprovement(generator, encoder, Raw(), StatusRules()),
+            LikelihoodImprovement(generator, encoder, [WeightedTerm("raw", Raw())], StatusRules()),
             order,
             settings,
             output_dir=checkpoints.staging_dir,

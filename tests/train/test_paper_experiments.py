@@ -13,10 +13,12 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rewards.terms.tiers import Tiers
 from train import pipeline
 from train.config.validate import parse
 from train.models import save_model
 from train.progress import ProgressDisplay
+from train.reward_config import build_terms
 from train.run_folder import RunFolder
 from train.schema import RunConfig
 
@@ -86,8 +88,8 @@ def test_an_experiment_holds_the_published_numbers(
     assert (trainer.adam_beta1, trainer.adam_beta2) == (0.9, 0.95)
     assert config.generator.max_context_tokens == 12_000
     assert trainer.max_completion_length == 2_048
-    assert config.reward.shaping["_target_"] == "rewards.shaping.Tiers"
-    assert config.reward.shaping["thresholds"] == [0.05, 1.0, 2.0]
+    (tiers,) = build_terms(config.reward)
+    assert tiers.term == Tiers((0.05, 1.0, 2.0), (0.5, 0.9, 1.0)) and tiers.weight == 1.0
     assert config.sft_baseline is not None and config.sft_baseline.learning_rate == 2e-5
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.7, 0.8, 20)
     assert sampling.repetition_penalty == 1.05

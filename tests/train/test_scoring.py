@@ -15,8 +15,10 @@ from envs.prompts import Prompts
 from envs.types import Episode
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
-from rewards.shaping import Raw, Tiers
+from rewards.terms.raw import Raw
+from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, ScoreRequest
+from rewards.weighted_sum import WeightedTerm
 from train.schema import ScorerConfig
 from train.scoring import (
     baseline_store,
@@ -27,6 +29,8 @@ from train.scoring import (
 )
 
 MakeModel = Callable[..., PreTrainedModel]
+RAW = [WeightedTerm("raw", Raw())]
+TIERS = [WeightedTerm("tiers", Tiers())]
 
 
 @pytest.fixture
@@ -78,11 +82,11 @@ def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
 ) -> None:
     model, requests = make_model(), probe_requests(encoder, [make_episode()])
     exact = make_scorer(model, ScorerConfig())
-    _, line = scoring_noise(exact, model, requests, Tiers())
+    _, line = scoring_noise(exact, model, requests, TIERS)
     assert line.startswith("scoring noise: ")
     assert "far below the reward's first threshold of 0.05" in line
-    assert "threshold" not in scoring_noise(exact, model, requests, Raw())[1]
-    noise, line = scoring_noise(Drifting(), model, requests, Tiers())
+    assert "threshold" not in scoring_noise(exact, model, requests, RAW)[1]
+    noise, line = scoring_noise(Drifting(), model, requests, TIERS)
     assert noise.largest > 0.05
     assert line.startswith("WARNING: ") and "NOT far below" in line
 

@@ -59,7 +59,7 @@ def config(tmp_path: Path) -> RunConfig:
         experiment_name="test",
         data={},
         env={},
-        reward=RewardConfig(shaping={}),
+        reward=RewardConfig(terms={}),
         generator=GeneratorConfig(
             model=ModelConfig(architecture=ARCHITECTURE, vocab_size=300),
             training=(WritingPhase(max_steps=1, batch_size=2),),

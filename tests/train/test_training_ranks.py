@@ -17,8 +17,10 @@ import pytest
 from rewards.dense import DenseScorer
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
+from rewards.weighted_sum import WeightedTerm
 
+RAW = [WeightedTerm("raw", Raw())]
 SCRIPT = Path(__file__).with_name("training_ranks.py")
 # Runs with another trainer are added here: the script plays them, the tests ask the same of them.
 QUICK = ("zero3",)
@@ -120,7 +122,10 @@ def test_rollouts_are_worth_what_one_process_says(ways: Ways, training_ranks: Mo
     names, seen = ways
     generator = training_ranks.tiny_model(1)
     alone = LikelihoodImprovement(
-        DenseScorer(generator), training_ranks.encoder(), Raw(), StatusRules()
+        DenseScorer(generator),
+        training_ranks.encoder(),
+        [WeightedTerm("raw", Raw())],
+        StatusRules(),
     )
     episodes = {e.episode_id: e for e in training_ranks.WORLD.episodes("train")}
     for rank in seen:

@@ -32,8 +32,9 @@ from envs.types import Rollout
 from rewards.distributed import DistributedScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.algorithms import order_of
 from train.distribution import DistributedSettings
@@ -141,7 +142,7 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
         policy,
         tokenizer(),
         ENV,
-        LikelihoodImprovement(scorer, encoder(), Raw(), StatusRules()),
+        LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
         order_of(WORLD.episodes("train"), TINY, seed=0),
         TINY,
         output_dir=here,

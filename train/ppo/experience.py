@@ -78,8 +78,9 @@ class Experience:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Experience:
-        with safe_open(path, "pt", device=str(device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name).to(device) for name in names}
             return cls(number=int(file.metadata()["number"]), **tensors)
 
 

@@ -15,12 +15,14 @@ from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.shaping import Raw
+from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Reward
+from rewards.weighted_sum import WeightedTerm
 from train.algorithms import order_of
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings
 
+RAW = [WeightedTerm("raw", Raw())]
 # Two rollouts of two epochs of two steps, each step of two micro-batches.
 TINY = PpoSettings(
     max_steps=8,
@@ -57,7 +59,7 @@ def train(
     ) -> PreTrainedModel:
         if reward is None:
             assert scorer is not None
-            reward = LikelihoodImprovement(scorer, encoder, Raw(), StatusRules())
+            reward = LikelihoodImprovement(scorer, encoder, RAW, StatusRules())
         changed = replace(TINY, **settings)
         return train_ppo(
             policy,

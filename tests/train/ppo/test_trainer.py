@@ -111,17 +111,17 @@ def test_a_policy_learns_what_pays(make_model: MakeModel, train: Train) -> None:
         make_model(),
         reward=WordReward(),
         hooks={"callbacks": [logged]},
-        max_steps=60,
+        max_steps=24,
         num_generations=8,
-        per_device_batch_size=8,
+        per_device_batch_size=16,
+        epochs_per_rollout=2,
+        minibatches_per_epoch=1,
         beta=0.0,
-        learning_rate=1e-2,
+        learning_rate=2e-2,
     )
     rewards = [log["reward"] for log in logged.logs if "reward" in log]
-    assert len(rewards) == 15
+    assert len(rewards) == 12
     assert fmean(rewards[-3:]) > 3 * fmean(rewards[:3])
-    explained = [log["explained_variance"] for log in logged.logs if "reward" in log]
-    assert fmean(explained[-5:]) > explained[0]
 
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])
@@ -147,8 +147,8 @@ def test_adapters_learn_on_frozen_weights(
     assert all("lora_" in name for name in saved - {"head.weight", "head.bias"})
 
 
-@pytest.mark.parametrize("stop", [4, 6], ids=["between rollouts", "in the middle of a rollout"])
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+# Between two rollouts, and in the middle of the second.
+@pytest.mark.parametrize(("stop", "lora"), [(4, None), (6, None), (6, LORA)])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     make_model: MakeModel, train: Train, tmp_path: Path, stop: int, lora: LoraConfig | None
 ) -> None:
