@@ -32,6 +32,11 @@ def run(config: DictConfig) -> None:
     from train.schema import RunConfig
 
     settings = parse(RunConfig, config)
+    if settings.trainer.algorithm != "grpo":
+        raise ValueError(
+            f"trainer={settings.trainer.algorithm}: the memory of its critic is not in the plan; "
+            "plan the same run with trainer=grpo, and leave room"
+        )
     job = job_of(settings)
     phases = plan(job)
     console = Console(width=None if sys.stdout.isatty() else 140)

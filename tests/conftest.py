@@ -139,11 +139,11 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """With NEXTCHAPTER_REQUIRE_SHARED=1, a test skipped for want of the shelf has failed."""
+    """With NEXTCHAPTER_REQUIRE_SHARED=1, a test skipped for want of ../shared has failed."""
     report = yield
     if report.skipped and os.environ.get("NEXTCHAPTER_REQUIRE_SHARED") == "1":
         reason = str(report.longrepr)
-        if "shared/books" in reason or "shared" in item.keywords:
+        if "../shared/" in reason or "shared" in item.keywords:
             report.outcome = "failed"
             report.longrepr = f"skipped, though the shelf has to be there: {reason}"
     return report

@@ -22,6 +22,7 @@ from train import (
     reinforcement,
     rollouts,
     signal,
+    zero,
 )
 from train.curriculum import Curriculum
 from train.episode_order import EpisodeOrder, as_trl_shuffles
@@ -34,7 +35,7 @@ from train.rollouts import OnScored
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
     *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
-    *(episode_order, curriculum, nonfinite),
+    *(episode_order, curriculum, nonfinite, zero),
 )
 
 
@@ -99,8 +100,8 @@ def train_policy(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
-    noise: float = 0.0,
     deepspeed: Mapping[str, Any] | None = None,
+    noise: float = 0.0,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.

@@ -29,9 +29,10 @@ from envs.solo import SoloPlanner
 from envs.tokens import end_id
 from envs.types import Episode, Reply, Rollout
 from rewards.types import Reward, Score
-from train import ranks, zero
+from train import zero
 from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
+from train.ranks import num_processes
 from train.reinforcement import ReinforcementSettings, trainer_arguments
 from train.rollouts import Judge, OnScored, summary
 from train.signal import levelled
@@ -73,12 +74,15 @@ class GrpoSettings(ReinforcementSettings):
     """Who samples the answers; `docs/trainers.md` says what vLLM needs."""
     importance_sampling_correction: bool = True
     """Whether answers by vLLM are weighted by what its probabilities differ from the policy's."""
+    episodes_at_once: Annotated[int, Field(gt=0)] | None = None
+    """Episodes whose attempts one process samples together, which takes memory; empty for all that
+    it has in a step."""
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Any other field of TRL's GRPOConfig, passed on as it is."""
 
     def __post_init__(self) -> None:
         known = {f.name for f in dataclasses.fields(GRPOConfig)}
-        ours = _arguments(self, Path(), 0, 1)
+        ours = _arguments(self, Path(), 0, 1, 1)
         for name in self.trl:
             if name not in known:
                 raise ValueError(f"trainer.trl.{name} is not a field of TRL's GRPOConfig.")
@@ -209,15 +213,15 @@ def train_grpo(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
-    noise: float = 0.0,
     deepspeed: Mapping[str, Any] | None = None,
+    noise: float = 0.0,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.
 
-    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
-    DeepSpeed's own config, or None for plain data parallelism. The returned policy is whole in
-    every process.
+    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism; either way the policy
+    is whole in every process when it returns. `noise` is by how many points the scorer's
+    improvements are off by rounding.
     """
     rows = Dataset.from_dict({"position": range(len(order))})
     rows.set_transform(Rows(order, env))
@@ -265,13 +269,13 @@ def _row(env: SoloPlanner, episode: Episode) -> dict[str, Any]:
     return {"prompt": prompt, **id_}
 
 
-def steps_per_generation(settings: GrpoSettings, num_processes: int | None = None) -> int:
+def micro_batches(settings: GrpoSettings, processes: int | None = None) -> int:
     """Micro-batches per optimizer step and process; every step samples its own answers.
 
     Raises:
         ValueError: the attempts of a step do not divide over processes and micro-batches.
     """
-    processes = num_processes or ranks.num_processes()
+    processes = processes or num_processes()
     if settings.episodes_per_step % processes:
         raise ValueError(
             f"trainer.episodes_per_step: {settings.episodes_per_step} episodes do not divide over "
@@ -286,6 +290,27 @@ def steps_per_generation(settings: GrpoSettings, num_processes: int | None = Non
             f"{settings.per_device_batch_size} x {processes}; choose a divisor of {attempts}"
         )
     return steps
+
+
+def steps_per_generation(settings: GrpoSettings, processes: int | None = None) -> int:
+    """Micro-batches whose answers are sampled together.
+
+    Raises:
+        ValueError: the attempts of a step do not divide over processes, generations, micro-batches.
+    """
+    steps = micro_batches(settings, processes)
+    if settings.episodes_at_once is None:
+        return steps
+    attempts = settings.episodes_at_once * settings.num_generations
+    at_once, rest = divmod(attempts, settings.per_device_batch_size)
+    if rest or not at_once or steps % at_once or settings.num_iterations > 1:
+        raise ValueError(
+            f"trainer.episodes_at_once: {attempts} attempts sampled together must be a multiple of "
+            f"per_device_batch_size = {settings.per_device_batch_size}, divide the "
+            f"{steps * settings.per_device_batch_size} of a process and step, and be learned from "
+            "once (num_iterations=1); choose another number, or leave it empty"
+        )
+    return at_once
 
 
 def check_sampler(settings: GrpoSettings) -> None:
@@ -307,18 +332,22 @@ def grpo_config(
     seed: int,
     deepspeed: Mapping[str, Any] | None = None,
 ) -> GRPOConfig:
-    """Settings in TRL's terms; what `settings.trl` names has the last word."""
-    accumulation = steps_per_generation(settings)
-    adjustable = {
-        "steps_per_generation": accumulation,
+    """Settings in TRL's terms."""
+    ours = _arguments(
+        settings,
+        output_dir,
+        seed,
+        micro_batches(settings),
+        steps_per_generation(settings),
+        deepspeed,
+    )
+    others = {
         # Every weight of a causal language model takes part in every pass; to look for some that do
         # not costs time.
         "ddp_find_unused_parameters": False,
+        **settings.trl,
     }
-    return GRPOConfig(
-        **_arguments(settings, output_dir, seed, accumulation, deepspeed),
-        **{**adjustable, **settings.trl},
-    )
+    return GRPOConfig(**ours, **others)
 
 
 def _arguments(
@@ -326,6 +355,7 @@ def _arguments(
     output_dir: Path,
     seed: int,
     accumulation: int,
+    sampled_together: int,
     deepspeed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     server_or_colocated = settings.sampler.removeprefix("vllm_")
@@ -334,6 +364,7 @@ def _arguments(
         # The order of the rows is the order of the run.
         "shuffle_dataset": False,
         "num_generations": settings.num_generations,
+        "steps_per_generation": sampled_together,
         "num_iterations": settings.num_iterations,
         "max_completion_length": settings.max_completion_length,
         "beta": settings.beta,

@@ -34,6 +34,7 @@ from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
+from train.judging.improvements import write_improvements
 from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.nonfinite import NonFiniteGuard
@@ -413,6 +414,7 @@ def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
         return
     with run.progress.stage("write results"):
         write_json(folder.evaluation_path, evaluation.as_json())
+        write_improvements(evaluation, folder.path)
         if folder.metrics_path.exists():
             plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
         write_examples(

@@ -20,6 +20,7 @@ SECONDS_TO_FIND_THE_OTHERS = 10
 
 
 def num_processes() -> int:
+    """As the launcher says; known before any of them joins the others."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -32,12 +32,8 @@ def possible_changes(config: Any) -> Iterator[Change]:
     if trainer.per_device_batch_size > 1:
         change = _set("trainer", per_device_batch_size=1)
         yield Change("trainer.per_device_batch_size=1", change)
-    # A generation holds whole groups.
-    steps, rest = divmod(trainer.num_generations, config.hardware.num_gpus)
-    options = {**trainer.trl, "steps_per_generation": max(1, steps + bool(rest))}
-    if trainer.trl.get("steps_per_generation") != options["steps_per_generation"]:
-        setting = f"++trainer.trl.steps_per_generation={options['steps_per_generation']}"
-        yield Change(setting, _set("trainer", trl=options))
+    if trainer.episodes_at_once != 1 and trainer.num_iterations == 1:
+        yield Change("trainer.episodes_at_once=1", _set("trainer", episodes_at_once=1))
     if config.sft_baseline is not None:
         yield Change("sft_baseline=null", lambda config: replace(config, sft_baseline=None))
     if config.hardware.num_gpus > 1 and not config.distributed.offload_optimizer:

@@ -18,7 +18,7 @@ from launch.memory.activations import (
 )
 from launch.memory.shapes import Shape
 from launch.memory.states import Training, kept_states, live_weights, whole_weights
-from launch.memory.terms import BYTES, GB, Phase, Term, times
+from launch.memory.terms import BYTES, GB, Phase, Term, short, times
 
 # What a chapter is taken to have where `generator.max_gold_tokens` does not limit it.
 CHAPTER_TOKENS = 4_096
@@ -56,7 +56,10 @@ class Job:
         config = self.config
         return (
             config.policy.lora is not None
-            and config.distributed.zero_stage != 3
+            and config.distributed.zero_stage == 0
+            and config.scorer.sharding.method == "none"
+            and config.generator.quantization is None
+            and not _uses_vllm(config.trainer)
             and config.warm_start is None
             and config.policy.model in (None, config.generator.model)
         )
@@ -67,8 +70,7 @@ class Job:
         from train.grpo import steps_per_generation
 
         trainer = self.config.trainer
-        steps = steps_per_generation(trainer, self.num_gpus)
-        return trainer.per_device_batch_size * trainer.trl.get("steps_per_generation", steps)
+        return trainer.per_device_batch_size * steps_per_generation(trainer, self.num_gpus)
 
     @property
     def reinforcement(self) -> Training:
@@ -102,8 +104,22 @@ def plan(job: Job) -> list[Phase]:
 
 
 def _generator(job: Job) -> Term:
-    size, count = BYTES[job.config.generator.model.dtype], job.generator.num_weights
+    """Whole, unless the settings say otherwise; then embeddings and head stay as they are."""
+    config, shape = job.config, job.generator
+    size, count = BYTES[config.generator.model.dtype], shape.num_weights
+    in_layers = sum(inputs * outputs for inputs, outputs in shape.linears)
+    if config.scorer.sharding.method != "none":
+        num_ranks = config.scorer.sharding.ranks_per_replica or job.num_gpus
+        why = f"{size} B × ({short(count - in_layers)} + {short(in_layers)} / {num_ranks} GPUs)"
+        return Term("generator", size * (count - in_layers + -(-in_layers // num_ranks)), why)
+    if config.generator.quantization == "int8":
+        why = f"{size} B × {short(count - in_layers)} + 1 B × {short(in_layers)} weights"
+        return Term("generator, whole", size * (count - in_layers) + in_layers, why)
     return Term("generator, whole", size * count, times((size, "B"), (count, "weights")))
+
+
+def _uses_vllm(trainer: Any) -> bool:
+    return trainer.sampler.startswith("vllm")
 
 
 def _reinforcement(job: Job) -> list[Phase]:
@@ -169,10 +185,11 @@ def _reference(job: Job, training: Training) -> list[Term]:
 
 def _vllm(job: Job, asleep: bool = False) -> list[Term]:
     """What an engine in the same process reserves; `asleep` where it may have given that back."""
-    options: Mapping[str, Any] = job.config.trainer.trl
-    if not options.get("use_vllm"):
+    trainer = job.config.trainer
+    options: Mapping[str, Any] = trainer.trl
+    if not _uses_vllm(trainer):
         return []
-    if options.get("vllm_mode", "colocate") == "server":
+    if trainer.sampler == "vllm_server":
         return [Term("vLLM", 0, "on a server of its own")]
     if asleep and options.get("vllm_enable_sleep_mode"):
         return [Term("vLLM", 0, "asleep")]

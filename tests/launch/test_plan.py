@@ -20,9 +20,9 @@ def test_a_run_that_fits_is_shown_term_by_term_and_leaves_no_folder(
 ) -> None:
     assert main(["launch", "plan", "experiment=paper_7b_8gpu"]) == 0
     shown = capsys.readouterr().out
-    for term in ("generator, whole", "policy: AdamW", "keys and values", "head, in tiles"):
+    for term in ("generator, whole", "policy: gradients", "keys and values", "head, in tiles"):
         assert term in shown
-    assert "8 B × 7.62G weights / 8 GPUs" in shown
+    assert "4 B × 7.62G weights / 8 GPUs" in shown
     assert "known sizes of Qwen/Qwen2.5-7B-Instruct-1M" in shown
     assert not list(tmp_path.iterdir())
 
@@ -30,11 +30,11 @@ def test_a_run_that_fits_is_shown_term_by_term_and_leaves_no_folder(
 def test_a_run_that_cannot_fit_is_refused_in_one_line_with_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    argv = ["launch", "plan", "experiment=paper_7b_8gpu", "gpus_per_node=4", "gpu_memory_gb=80"]
+    argv = ["launch", "plan", "experiment=paper_7b_8gpu", "gpus_per_node=8", "gpu_memory_gb=72"]
     assert main(argv) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("nextchapter launch plan: hardware: the phase '")
-    assert "it fits with " in line
+    assert line.endswith("it fits with evaluation.batch_size=1")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_a_run_that_cannot_fit_is_refused_in_one_line_with_status_2(
             ["plan", "experiment=paper_7b_8gpu", "trainer.per_device_batch_size=3"],
             "trainer.per_device_batch_size: episodes_per_step x num_generations = 512",
         ),
+        (["plan", "trainer=ppo"], "trainer=ppo: the memory of its critic is not in the plan"),
         (["plan", "generator.model.path=/nowhere"], "generator.model.path: no config of"),
     ],
 )

@@ -87,6 +87,7 @@ def play(rank: int, port: int, folder: Path) -> None:
         for failing in range(2):
             globals()["FAILING"] = fail_on(failing)
             command = Command(f"{__name__}:FAILING", "fails")
+            ranks.from_main(lambda: "all are ready")
             seen[f"status_{failing}"] = main([f"fail{failing}"], {f"fail{failing}": command})
     (folder / f"{rank}.json").write_text(json.dumps(seen))
     ranks.from_main(lambda: "all have written")

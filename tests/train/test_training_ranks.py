@@ -22,11 +22,11 @@ from rewards.weighted_sum import WeightedTerm
 
 RAW = [WeightedTerm("raw", Raw())]
 SCRIPT = Path(__file__).with_name("training_ranks.py")
-# Runs with another trainer are added here: the script plays them, the tests ask the same of them.
 QUICK = ("zero3",)
 ALL = (
     *("ddp", "zero2", "zero3", "offload", "zero2_resumed", "zero3_resumed"),
     *("ddp_lora", "zero2_lora", "zero3_lora", "ddp_lora_resumed", "zero3_lora_resumed"),
+    *("ddp_ppo", "zero2_ppo", "zero3_ppo"),
 )
 # Of a weight after two steps; sums over processes are rounded in another order.
 TOLERANCE = 1e-4
@@ -143,7 +143,8 @@ def test_rollouts_are_worth_what_one_process_says(ways: Ways, training_ranks: Mo
 def test_zero_ends_where_plain_data_parallelism_ends(ways: Ways) -> None:
     names, (first, _) = ways
     for way in names:
-        plain = "ddp_lora" if "lora" in way else "ddp"
+        _, *how = way.removesuffix("_resumed").split("_")
+        plain = "_".join(["ddp", *how])
         if plain in names:
             for weight, expected in zip(
                 first[way]["weights"], first[plain]["weights"], strict=True

@@ -1,9 +1,9 @@
 """Two real processes that train together: `python training_ranks.py <folder> <way>…`.
 
-A way is plain data parallelism or a ZeRO stage, with all weights or with adapters (`_lora`), from
-the start or after its first step (`_resumed`). In each, a tiny policy takes two steps on what a
-tiny generator rewards; every rank writes what it saw to `<folder>/<rank>.json`, for
-test_training_ranks.py to read.
+A way is plain data parallelism or a ZeRO stage; with all weights or with adapters (`_lora`); by
+GRPO or by PPO (`_ppo`); from the start or after its first step (`_resumed`). In each, a tiny policy
+takes two steps on what a tiny generator rewards; every rank writes what it saw to
+`<folder>/<rank>.json`, for test_training_ranks.py to read.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
-from train.algorithms import order_of
+from train.algorithms import order_of, train_policy
 from train.distribution import DistributedSettings
-from train.grpo import GrpoSettings, train_grpo
+from train.grpo import GrpoSettings
 from train.models import load_model, save_model
+from train.ppo.settings import PpoSettings
 from train.quiet import quiet_libraries
 from train.schema import ModelConfig, ScorerConfig
 from train.scoring import make_scorer
 from train.scratch import random_model, train_tokenizer
-from train.twin import twin
 
 NUM_RANKS = 2
 # Whatever a random model says is a plan, so that attempts differ in what they are worth.
@@ -61,6 +61,19 @@ TINY = GrpoSettings(
     max_steps=2,
     num_generations=4,
     episodes_per_step=4,
+    per_device_batch_size=4,
+    max_completion_length=8,
+    learning_rate=1e-2,
+    warmup_ratio=0.0,
+    beta=0.1,
+    save_steps=1,
+)
+TINY_PPO = PpoSettings(
+    max_steps=2,
+    num_generations=4,
+    episodes_per_rollout=4,
+    epochs_per_rollout=1,
+    minibatches_per_epoch=1,
     per_device_batch_size=4,
     max_completion_length=8,
     learning_rate=1e-2,
@@ -132,19 +145,17 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     assert isinstance(scorer, DistributedScorer)
     seen: list[tuple[Rollout, Score]] = []
     loads = LoadsWhileSharding(folder / "generator")
-    if has_adapters:
-        policy = tiny_model(1) if settings.zero_stage == 3 else twin(generator)
-    else:
-        policy = tiny_model(2)
+    policy = tiny_model(2)
     # Where TRL finds the reference model of the KL penalty.
     policy.config._name_or_path = str(folder / "policy")
-    trained = train_grpo(
+    trainer = TINY_PPO if "ppo" in how else TINY
+    trained = train_policy(
         policy,
         tokenizer(),
         ENV,
         LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
-        order_of(WORLD.episodes("train"), TINY, seed=0),
-        TINY,
+        order_of(WORLD.episodes("train"), trainer, seed=0),
+        trainer,
         output_dir=here,
         seed=0,
         callbacks=[loads],

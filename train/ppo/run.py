@@ -78,5 +78,8 @@ def ppo_arguments(
     accumulation = divide(settings).micro_batches_per_step
     ours = trainer_arguments(settings, output_dir, seed, accumulation, deepspeed)
     # While the critic warms up, the policy has no gradient.
-    find_unused = {"ddp_find_unused_parameters": settings.critic_warmup_steps > 0}
-    return TrainingArguments(**ours, **{**find_unused, **settings.arguments})
+    others = {
+        "ddp_find_unused_parameters": settings.critic_warmup_steps > 0,
+        **settings.arguments,
+    }
+    return TrainingArguments(**ours, **others)
