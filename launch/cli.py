@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from train.config.hints import did_you_mean
+from train.preemption import Preempted
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 3, 130
+# sysexits.h: a temporary failure, try again later. A batch script can requeue the job on it.
+EXIT_PREEMPTED = 75
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def main(
 ) -> int:
     """Runs one command line and returns its exit status.
 
-    0, 2 for a user error, 3 for a run that a monitor stopped, 130 for Ctrl-C.
+    0, 2 for a user error, 3 for a run that a monitor stopped, 75 for one that SIGTERM or SIGUSR1
+    stopped and that can go on, 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -92,6 +96,9 @@ def main(
     except KeyboardInterrupt as error:
         _complain(f"nextchapter {name}", f"interrupted{error}")
         return EXIT_INTERRUPTED
+    except Preempted as stop:
+        _complain(f"nextchapter {name}", str(stop))
+        return EXIT_PREEMPTED
     except BrokenPipeError:
         # The reader of a pipe (`nextchapter books … | head`) has seen enough.
         sys.stdout = None

@@ -28,6 +28,7 @@ from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from train import ranks
 from train.config.hints import did_you_mean
 from train.monitors.stop import StoppedByMonitor
+from train.preemption import Preempted
 from train.progress import ProgressDisplay
 
 _SWITCHES = {
@@ -136,8 +137,10 @@ class _Jobs:
         except Exception as error:
             is_stop = isinstance(error, StoppedByMonitor)
             if not is_stop and _listing(folder) not in (before, set()):
-                # The line on the terminal says what to mend; this says where it happened.
-                (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                # The line on the terminal says what to mend; this says where it happened. The line
+                # comes also where the disk is full.
+                with suppress(OSError):
+                    (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             if not is_user_error(error) or os.getpid() != self.pid:
                 raise
             job = HydraConfig.get().job
@@ -145,11 +148,11 @@ class _Jobs:
             label = "" if OmegaConf.is_missing(job, "num") else f" (job {job.num})"
             self.failures.append((label, error))
             return None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Preempted) as stop:
             # A run that goes on in its own folder, rather than one that only reads it.
             if not self.command.saved_run_output and (folder / "config.yaml").exists():
                 hint = f"; go on with: nextchapter {self.name} {self.command.saved_run_key}="
-                raise KeyboardInterrupt(f"{hint}{config.run_dir}") from None
+                raise type(stop)(f"{stop}{hint}{config.run_dir}") from None
             raise
         finally:
             _remove_if_empty(folder)

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # Opens every entry. Another layout of entries is another name, and then nothing old is found.
 FORMAT = b"nextchapter likelihood 1\n"
 CHECKSUM_BYTES = 32
+# A file with likelihoods that are about to be put in their places.
+JOURNAL = ".journal-"
 
 
 class LikelihoodStore(Protocol):
@@ -69,18 +71,46 @@ class DiskLikelihoodStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Read by people only.
         _write(self.folder / "generator.json", text.encode())
+        for journal in self.folder.glob(f"{JOURNAL}*"):
+            self._finish(journal)
 
     def lookup(self, requests: Iterable[ScoreRequest]) -> dict[ScoreRequest, Likelihood]:
         found = {request: self._read(request_digest(request)) for request in requests}
         return {request: value for request, value in found.items() if value is not None}
 
     def add(self, likelihoods: Mapping[ScoreRequest, Likelihood]) -> None:
-        """Keeps them all; of two processes that add the same request, the later one is kept."""
-        for request, likelihood in likelihoods.items():
-            key = request_digest(request)
+        """Keeps them all; of two processes that add the same request, the later one is kept.
+
+        All or none: what is scored together decides the last digits of each, so that a run which
+        was killed in here must not find some of them when it goes on, and score the rest alone.
+        """
+        digests = {request_digest(request): value for request, value in likelihoods.items()}
+        entries = {key: _encode(key, value) for key, value in digests.items()}
+        if not entries:
+            return
+        journal = self.folder / f"{JOURNAL}{uuid.uuid4().hex}"
+        _write(journal, b"".join(key + len(e).to_bytes(8) + e for key, e in entries.items()))
+        self._put(entries)
+        journal.unlink(missing_ok=True)
+
+    def _put(self, entries: Mapping[bytes, bytes]) -> None:
+        for key, entry in entries.items():
             path = self._path(key)
             path.parent.mkdir(exist_ok=True)
-            _write(path, _encode(key, likelihood))
+            _write(path, entry)
+
+    def _finish(self, journal: Path) -> None:
+        """Puts in place what a process was killed over; one that is still at it does the same."""
+        try:
+            content = journal.read_bytes()
+        except FileNotFoundError:
+            return
+        entries = {}
+        while content:
+            key, size = content[:32], int.from_bytes(content[32:40])
+            entries[key], content = content[40 : 40 + size], content[40 + size :]
+        self._put(entries)
+        journal.unlink(missing_ok=True)
 
     def _read(self, key: bytes) -> Likelihood | None:
         path = self._path(key)

@@ -17,9 +17,8 @@ from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
-    *("data", "distributed", "env", "experiment", "generator", "monitors", "policy", "prompts"),
-    "reward",
-    "trainer",
+    *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
+    *("prompts", "reward", "trainer"),
 )
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
@@ -53,6 +52,8 @@ def test_every_choice_composes_and_passes_the_schema(
 ) -> None:
     config = parse(RunConfig, compose_train(choice, *GIVEN.get(choice, [])))
     build(config.env, "env", prompts=config.prompts)
+    if config.curriculum is not None:
+        build(config.curriculum, "curriculum")
     build_terms(config.reward)
 
 

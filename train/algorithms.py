@@ -12,14 +12,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
-from train import dynamic_sampling, grpo, ppo, reinforcement, rollouts, signal, zero
+from train import (
+    curriculum,
+    dynamic_sampling,
+    episode_order,
+    grpo,
+    nonfinite,
+    ppo,
+    reinforcement,
+    rollouts,
+    signal,
+    zero,
+)
+from train.curriculum import Curriculum
+from train.episode_order import EpisodeOrder, as_trl_shuffles
 from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
+from train.ppo.play import shuffled
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
 from train.rollouts import OnScored
 
 # What a trained policy depends on, whichever algorithm trained it.
-CODE = (grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal, zero)
+CODE = (
+    *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
+    *(episode_order, curriculum, nonfinite, zero),
+)
 
 
 def _algorithm(trainer: Any) -> str:
@@ -52,12 +69,29 @@ def check_trainer(settings: GrpoSettings | PpoSettings) -> None:
         check_sampler(settings)
 
 
+def order_of(
+    episodes: Sequence[Episode],
+    settings: GrpoSettings | PpoSettings,
+    seed: int,
+    curriculum: Curriculum | None = None,
+) -> EpisodeOrder:
+    """Which episode the run plays when."""
+    return EpisodeOrder(
+        episodes,
+        settings.episodes_per_rollout,
+        settings.num_rollouts,
+        seed,
+        curriculum,
+        shuffled if isinstance(settings, PpoSettings) else as_trl_shuffles,
+    )
+
+
 def train_policy(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     env: SoloPlanner,
     reward: Reward,
-    episodes: Sequence[Episode],
+    order: EpisodeOrder,
     settings: GrpoSettings | PpoSettings,
     *,
     output_dir: Path,
@@ -69,7 +103,8 @@ def train_policy(
     deepspeed: Mapping[str, Any] | None = None,
     noise: float = 0.0,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+    """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
+    included.
 
     `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
     DeepSpeed's own config, or None for plain data parallelism.
@@ -84,5 +119,5 @@ def train_policy(
         "deepspeed": deepspeed,
     }
     if isinstance(settings, PpoSettings):
-        return train_ppo(policy, tokenizer, env, reward, episodes, settings, **how)
-    return train_grpo(policy, tokenizer, env, reward, episodes, settings, **how, noise=noise)
+        return train_ppo(policy, tokenizer, env, reward, order, settings, **how)
+    return train_grpo(policy, tokenizer, env, reward, order, settings, **how, noise=noise)

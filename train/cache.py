@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from train.files import sync_tree, write_json
+from train.files import sync, sync_tree, write_json
 
 MANIFEST = "key.json"
 
@@ -80,9 +80,7 @@ class Cache:
             write_json(temporary / MANIFEST, manifest)
             sync_tree(temporary)
             os.replace(temporary, entry)
-            sync_folder = os.open(entry.parent, os.O_RDONLY)
-            os.fsync(sync_folder)
-            os.close(sync_folder)
+            sync(entry.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise

@@ -48,11 +48,16 @@ def sync_tree(folder: Path) -> None:
     """Forces every file and folder below `folder` to the disk."""
     for root, _, names in os.walk(folder):
         for name in (*names, "."):
-            descriptor = os.open(Path(root, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(Path(root, name))
+
+
+def sync(path: Path) -> None:
+    """Forces a file to the disk, or what was renamed into or out of a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

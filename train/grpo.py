@@ -31,6 +31,7 @@ from envs.types import Episode, Reply, Rollout
 from rewards.types import Reward, Score
 from train import zero
 from train.dynamic_sampling import DynamicSampler
+from train.episode_order import EpisodeOrder
 from train.ranks import num_processes
 from train.reinforcement import ReinforcementSettings, trainer_arguments
 from train.rollouts import Judge, OnScored, summary
@@ -90,11 +91,29 @@ class GrpoSettings(ReinforcementSettings):
                     f"trainer.trl.{name} is set by a key of the trainer itself; docs/trainers.md "
                     "lists them."
                 )
+        if self.save_steps % self.num_iterations:
+            raise ValueError(
+                "trainer.save_steps: a checkpoint holds no rollouts, so it has to be a multiple of "
+                f"trainer.num_iterations = {self.num_iterations}; got {self.save_steps}."
+            )
         if (self.loss_type, self.importance_sampling_level) in _MISMATCHED:
             raise ValueError(
                 f"trainer.loss_type: {self.loss_type} does not go with "
                 f"trainer.importance_sampling_level={self.importance_sampling_level}; set the other"
             )
+
+    @property
+    def episodes_per_rollout(self) -> int:
+        return self.episodes_per_step
+
+    @property
+    def steps_per_rollout(self) -> int:
+        return self.num_iterations
+
+    @property
+    def steps_per_savepoint(self) -> int:
+        # TRL keeps the answers that it learns from in memory alone.
+        return self.num_iterations
 
     @property
     def uses_vllm(self) -> bool:
@@ -103,6 +122,22 @@ class GrpoSettings(ReinforcementSettings):
 
 # As the authors of these losses define them.
 _MISMATCHED = {("luspo", "token"), ("vespo", "sequence")}
+
+
+class Rows:
+    """Makes the rows of the run's data set when they are asked for: positions in, rows out."""
+
+    def __init__(self, order: EpisodeOrder, env: SoloPlanner) -> None:
+        self.order = order
+        self.env = env
+
+    def __getstate__(self) -> int:
+        # datasets names what it is given by its pickle, for which it would go through all books.
+        return len(self.order)
+
+    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        rows = [_row(self.env, self.order[position]) for position in batch["position"]]
+        return {column: [row[column] for row in rows] for column in ("prompt", "episode_id")}
 
 
 class EpisodeReward:
@@ -169,7 +204,7 @@ def train_grpo(
     tokenizer: PreTrainedTokenizerBase,
     env: SoloPlanner,
     reward: Reward,
-    episodes: Sequence[Episode],
+    order: EpisodeOrder,
     settings: GrpoSettings,
     *,
     output_dir: Path,
@@ -181,13 +216,16 @@ def train_grpo(
     deepspeed: Mapping[str, Any] | None = None,
     noise: float = 0.0,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+    """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
+    included.
 
     `deepspeed` is DeepSpeed's own config, or None for plain data parallelism; either way the policy
     is whole in every process when it returns. `noise` is by how many points the scorer's
     improvements are off by rounding.
     """
-    judge, end_ids = Judge(episodes, env, reward), frozenset({end_id(tokenizer)})
+    rows = Dataset.from_dict({"position": range(len(order))})
+    rows.set_transform(Rows(order, env))
+    judge, end_ids = Judge(order.episodes, env, reward), frozenset({end_id(tokenizer)})
     floor = noise if settings.noise_floor is None else settings.noise_floor
     sampler = None
     if settings.max_refills:
@@ -210,7 +248,7 @@ def train_grpo(
                 judge, end_ids, settings.num_generations, floor, on_scored, sampler
             ),
             args=grpo_config(settings, output_dir, seed, deepspeed),
-            train_dataset=Dataset.from_list([_row(env, e) for e in episodes]),
+            train_dataset=rows,
             processing_class=tokenizer,
             callbacks=list(callbacks),
             peft_config=peft_config,
@@ -323,6 +361,8 @@ def _arguments(
     server_or_colocated = settings.sampler.removeprefix("vllm_")
     return {
         **trainer_arguments(settings, output_dir, seed, accumulation, deepspeed),
+        # The order of the rows is the order of the run.
+        "shuffle_dataset": False,
         "num_generations": settings.num_generations,
         "steps_per_generation": sampled_together,
         "num_iterations": settings.num_iterations,

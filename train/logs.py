@@ -22,6 +22,9 @@ _logger = logging.getLogger(__name__)
 Metrics = Mapping[str, Any]
 Rows = Sequence[Sequence[Any]]
 
+# What a run resumes from that was stopped before its first checkpoint: all is measured again.
+BEFORE_ANY_STEP = -1
+
 
 @dataclass(frozen=True)
 class LogConfig:
@@ -220,7 +223,15 @@ def _start_wandb(folder: Path, mode: str, project: str, settings: Any) -> Any:
         mode="online" if is_online else "offline",
         resume="allow" if is_online else None,
         config=settings,
-        settings=wandb.Settings(silent=True, console="off", init_timeout=30, x_disable_stats=True),
+        settings=wandb.Settings(
+            silent=True,
+            console="off",
+            x_disable_stats=True,
+            init_timeout=30,
+            # Without it a run whose connection was lost would wait at its end for good.
+            finish_timeout=120,
+            finish_timeout_raises=True,
+        ),
     )
     run.define_metric("*", step_metric="step")
     return run

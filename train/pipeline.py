@@ -25,22 +25,27 @@ from rewards.weighted_sum import WeightedTerm
 from rewards.window import context_window
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
-from train.algorithms import check_trainer, train_policy
-from train.cache import Cache, source_fingerprint
+from train.algorithms import check_trainer, order_of, train_policy
+from train.cache import Cache, digest, source_fingerprint
+from train.checkpoints import Checkpoints, weights_fingerprint
 from train.config.build import build
+from train.episode_order import EpisodeOrder
 from train.evaluation import Evaluation, Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
 from train.judging.improvements import write_improvements
-from train.logs import MetricLog
+from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
 from train.monitors.start import start_monitor
 from train.monitors.stop import StoppedByMonitor
+from train.nonfinite import NonFiniteGuard
 from train.plots import plot_learning_curve
+from train.preemption import StopSignals
 from train.progress import Advance, ProgressDisplay
 from train.reward_config import build_terms, check_groups, distractors
 from train.run_folder import RunFolder
+from train.saving import CheckpointKeeper
 from train.schema import ModelConfig, RunConfig
 from train.scoring import (
     baseline_store,
@@ -54,6 +59,11 @@ from train.stages import Stages, keep
 from train.twin import twin
 
 ROLLOUTS_PER_TABLE = 8
+# The settings that a trained agent depends on.
+TRAINED_BY = (
+    *("policy", "trainer", "curriculum", "max_skipped_steps", "distributed", "reward", "env"),
+    *("prompts", "generator", "seed"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,12 @@ class Run:
 
     config: RunConfig
     source: Source
+    order: EpisodeOrder
     env: SoloPlanner
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
+    signals: StopSignals = field(default_factory=StopSignals)
 
     @classmethod
     def prepare(
@@ -76,6 +88,7 @@ class Run:
         config: RunConfig,
         progress: ProgressDisplay,
         kept: Mapping[str, ModelConfig] | None = None,
+        signals: StopSignals | None = None,
     ) -> Run:
         """Builds what a bad setting or book would break, so that it breaks before any work."""
         for key, model in (
@@ -108,10 +121,17 @@ class Run:
         return cls(
             config,
             source,
+            order_of(
+                source.episodes("train"),
+                config.trainer,
+                config.seed,
+                build(config.curriculum, "curriculum") if config.curriculum else None,
+            ),
             build(config.env, "env", prompts=config.prompts),
             terms,
             progress,
             kept or {},
+            signals or StopSignals(),
         )
 
     @cached_property
@@ -188,10 +208,14 @@ class Run:
                 lines.append(line)
                 if config.generator.quantization is not None:
                     lines.append(int8_error(self.reward.scorer, self.generator, requests))
-        if PartialState().is_main_process:
-            for line in lines:
-                self.progress.say(line)
+        for line in lines:
+            self.say(line)
         return noise_points
+
+    def say(self, line: str) -> None:
+        """A line for the reader, once for all processes."""
+        if ranks.is_main():
+            self.progress.say(line)
 
     def trained_policy(self, folder: RunFolder) -> Path:
         """The agent after reinforcement: its folder in the cache, with its metrics beside it."""
@@ -199,13 +223,7 @@ class Run:
             "policy": model_digest(self.warm_start),
             "generator": model_digest(self.generator),
             "config": {
-                name: value
-                for name, value in asdict(self.config).items()
-                if name
-                in (
-                    *("policy", "trainer", "distributed", "reward", "env", "prompts"),
-                    *("generator", "seed"),
-                )
+                name: value for name, value in asdict(self.config).items() if name in TRAINED_BY
             },
             "processes": ranks.num_processes(),
             "data": self.source.key(),
@@ -216,17 +234,21 @@ class Run:
     def _train_policy(self, folder: RunFolder, kept: Path) -> None:
         """Trains in the run's folder, from its last checkpoint on, and leaves the end in `kept`."""
         config, settings = self.config, self.config.trainer
-        folder.checkpoints_dir.mkdir(exist_ok=True)
-        last = last_checkpoint(folder)
-        resumed_step = int(last.name.rsplit("-", 1)[1]) if last else None
-        episodes = self.train_episodes
-        noise = self.say_how_it_scores(episodes)
+        policy, tokenizer = self._untrained_policy()
+        order = self.order
+        guard = NonFiniteGuard(config.max_skipped_steps, self.say)
+        parts = {"order": order, "skipped": guard}
+        checkpoints = self._checkpoints(folder, policy)
+        last = checkpoints.newest()
+        if last is not None:
+            last.restore(parts)
+        noise = self.say_how_it_scores(order.episodes)
         with (
             self.progress.stage("reinforcement", settings.max_steps) as advance,
-            MetricLog.open(folder, config.logging, asdict(config), resumed_step) as log,
+            MetricLog.open(
+                folder, config.logging, asdict(config), last.step if last else BEFORE_ANY_STEP
+            ) as log,
         ):
-            policy, tokenizer = self._untrained_policy()
-            recorder = Recorder(log, advance)
             monitor = start_monitor(
                 config,
                 self.stages,
@@ -237,22 +259,32 @@ class Run:
                 folder.metrics_path,
                 self.progress.say,
             )
-            policy = train_policy(
-                policy,
-                tokenizer,
-                self.env,
-                self.reward,
-                episodes,
-                settings,
-                output_dir=folder.checkpoints_dir,
-                seed=config.seed,
-                callbacks=[recorder, *([monitor] if monitor else [])],
-                on_scored=recorder.keep_rollouts,
-                resume_from=last,
-                peft_config=peft_config(config.policy.lora),
-                deepspeed=config.distributed.as_deepspeed(),
-                noise=noise,
+            recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
+            keeper = CheckpointKeeper(
+                checkpoints, self.signals, parts, settings.steps_per_savepoint
             )
+
+            def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
+                recorder.keep_rollouts(rollouts, scores)
+                order.observe(rollouts, scores)
+
+            with checkpoints.explaining(), self.signals.deferred():
+                policy = train_policy(
+                    policy,
+                    tokenizer,
+                    self.env,
+                    self.reward,
+                    order,
+                    settings,
+                    output_dir=checkpoints.staging_dir,
+                    seed=config.seed,
+                    callbacks=[guard, recorder, *([monitor] if monitor else []), keeper],
+                    on_scored=learn_from,
+                    resume_from=last.path if last else None,
+                    peft_config=peft_config(config.policy.lora),
+                    noise=noise,
+                    deepspeed=config.distributed.as_deepspeed(),
+                )
             zero.release_memory()
             if monitor and monitor.stopped:
                 raise StoppedByMonitor.because(monitor.stopped, folder)
@@ -262,6 +294,16 @@ class Run:
             save_model(policy, tokenizer, kept / "policy")
         if ranks.is_main():
             shutil.copy(folder.metrics_path, kept / "metrics.jsonl")
+
+    def _checkpoints(self, folder: RunFolder, policy: PreTrainedModel) -> Checkpoints:
+        """The run's checkpoints, which only go on from what they were made from."""
+        lora = self.config.policy.lora
+        made_from = {
+            "policy model": weights_fingerprint(policy),
+            "set of adapters (policy.lora)": digest(None if lora is None else asdict(lora)),
+            "trainer": self.config.trainer.algorithm,
+        }
+        return Checkpoints(folder.checkpoints_dir, self.config.checkpoints, made_from, self.say)
 
     def _untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The agent before reinforcement; adapters on the generator itself share its weights."""
@@ -297,9 +339,16 @@ class Run:
 class Recorder(TrainerCallback):
     """Writes what the trainer measures, and every few steps some rollouts, into the run's logs."""
 
-    def __init__(self, log: MetricLog, advance: Advance, steps_between_tables: int = 10) -> None:
+    def __init__(
+        self,
+        log: MetricLog,
+        advance: Advance,
+        passes_per_step: float,
+        steps_between_tables: int = 10,
+    ) -> None:
         self.log = log
         self.advance = advance
+        self.passes_per_step = passes_per_step
         self.steps_between_tables = steps_between_tables
         self._rollouts: list[tuple[Rollout, Score]] = []
 
@@ -315,9 +364,15 @@ class Recorder(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any
     ) -> None:
-        if not state.is_world_process_zero or not logs:
+        # Times and means over this process's steps, which are not all of the run's.
+        is_summary = "train_runtime" in (logs or {})
+        if not state.is_world_process_zero or not logs or is_summary:
             return
-        self.log.log(state.global_step, {k: float(v) for k, v in logs.items() if v is not None})
+        numbers = {k: float(v) for k, v in logs.items() if v is not None}
+        if "epoch" in numbers:
+            # To the trainer the whole run is one epoch; to the reader it is a pass over the books.
+            numbers["epoch"] = state.global_step * self.passes_per_step
+        self.log.log(state.global_step, numbers)
         if state.global_step % self.steps_between_tables == 1 and self._rollouts:
             self.log.table(
                 state.global_step,
@@ -351,12 +406,6 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
-
-
-def last_checkpoint(folder: RunFolder) -> Path | None:
-    """Where the main process sees it: on a shared disk others may see it later."""
-    path = ranks.from_main(lambda: str(folder.last_checkpoint() or ""))
-    return Path(path) if path else None
 
 
 def keep_models(run: Run, folder: RunFolder) -> None:

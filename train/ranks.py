@@ -65,6 +65,18 @@ def from_main(work: Callable[[], str]) -> str:
     return text
 
 
+def any_says(answer: bool) -> bool:
+    """Whether any process says yes; all of them have to ask."""
+    if num_processes() == 1:
+        return answer
+    import torch
+    import torch.distributed as dist
+
+    votes = torch.tensor(int(answer), device=join())
+    dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+    return bool(votes.item())
+
+
 def first_to_say(what: str) -> bool:
     """Whether this process is the first to say so, and not another one for all of them.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,21 @@ class ReinforcementSettings:
     bf16: bool = False
     gradient_checkpointing: bool = False
 
+    @property
+    def steps_per_rollout(self) -> int:
+        """Optimizer steps that learn from the same answers."""
+        return 1
+
+    @property
+    def steps_per_savepoint(self) -> int:
+        """After multiples of so many optimizer steps a checkpoint holds all there is."""
+        return 1
+
+    @property
+    def num_rollouts(self) -> int:
+        """How often answers are sampled in the whole run."""
+        return math.ceil(self.max_steps / self.steps_per_rollout)
+
 
 def trainer_arguments(
     settings: ReinforcementSettings,
@@ -59,7 +75,6 @@ def trainer_arguments(
         "weight_decay": 0.0,
         "max_grad_norm": settings.max_grad_norm,
         "save_steps": settings.save_steps,
-        "save_total_limit": 2,
         "bf16": settings.bf16,
         "activation_checkpointing": settings.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),

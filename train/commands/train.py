@@ -7,6 +7,7 @@ from rich.console import Console
 
 from train import ranks
 from train.config.validate import parse
+from train.preemption import StopSignals
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import RunConfig
@@ -15,6 +16,12 @@ from train.tables import evaluation_table
 
 def run(config: DictConfig) -> None:
     """Validates the config, then trains; `resume` goes on in the folder of an earlier run."""
+    signals = StopSignals()
+    with signals.installed():
+        _run(config, signals)
+
+
+def _run(config: DictConfig, signals: StopSignals) -> None:
     settings = parse(RunConfig, config)
     # Heavy, and not needed to refuse a bad setting.
     from train import pipeline
@@ -22,7 +29,7 @@ def run(config: DictConfig) -> None:
 
     quiet_libraries()
 
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay())
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), signals=signals)
 
     def hold() -> RunFolder:
         if settings.resume:

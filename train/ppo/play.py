@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
-from typing import TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import Answer, Sampling, TransformersAgent
+from train.episode_order import EpisodeOrder
 from train.ppo.settings import PpoSettings
 from train.rollouts import Judge, OnScored, summary
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,12 @@ class Played:
 
 @dataclass(frozen=True)
 class Player:
-    """Plays any rollout by its number. What it draws follows from seed, number and process alone,
-    so that a resumed run draws the same.
+    """Plays any rollout by its number. What it samples follows from seed, number and process alone,
+    so that a resumed run samples the same; `order` knows which episodes are played.
     """
 
     judge: Judge
+    order: EpisodeOrder
     tokenizer: PreTrainedTokenizerBase
     settings: PpoSettings
     seed: int
@@ -42,9 +40,8 @@ class Player:
         self, number: int, process: int, num_processes: int, policy: PreTrainedModel
     ) -> Played:
         settings = self.settings
-        drawn = drawn_episodes(
-            number, settings.episodes_per_rollout, list(self.judge.episodes.values()), self.seed
-        )
+        first = number * settings.episodes_per_rollout
+        drawn = [self.order[first + place] for place in range(settings.episodes_per_rollout)]
         share = len(drawn) // num_processes
         attempted = [
             episode
@@ -76,16 +73,11 @@ class Player:
         return Played(tuple(answers), tuple(rewards), metrics)
 
 
-def drawn_episodes(number: int, per_rollout: int, episodes: Sequence[T], seed: int) -> list[T]:
-    """The episodes of a rollout: each pass over all of them goes in an order of its own."""
-    first = number * per_rollout
-    places = range(first, first + per_rollout)
-    orders: dict[int, list[int]] = {}
-    for one_pass in {place // len(episodes) for place in places}:
-        order = list(range(len(episodes)))
-        random.Random(derived_seed(seed, "order", one_pass)).shuffle(order)
-        orders[one_pass] = order
-    return [episodes[orders[place // len(episodes)][place % len(episodes)]] for place in places]
+def shuffled(seed: int, pass_number: int, num_episodes: int) -> list[int]:
+    """The order of one pass over all episodes, as places."""
+    order = list(range(num_episodes))
+    random.Random(derived_seed(seed, "order", pass_number)).shuffle(order)
+    return order
 
 
 def derived_seed(*names: object) -> int:

@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from envs.solo import SoloPlanner
-from envs.types import Episode
 from rewards.types import Reward
 from train import zero
+from train.episode_order import EpisodeOrder
 from train.ppo.actor_critic import ActorCritic
 from train.ppo.play import Player
 from train.ppo.settings import PpoSettings, divide
@@ -32,7 +32,7 @@ def train_ppo(
     tokenizer: PreTrainedTokenizerBase,
     env: SoloPlanner,
     reward: Reward,
-    episodes: Sequence[Episode],
+    order: EpisodeOrder,
     settings: PpoSettings,
     *,
     output_dir: Path,
@@ -43,7 +43,8 @@ def train_ppo(
     peft_config: Any = None,
     deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Trains `policy` in place to raise `reward` on `episodes`; returns it, adapters included.
+    """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
+    included.
 
     `deepspeed` is DeepSpeed's own config, or None for plain data parallelism. The returned policy
     is whole in every process.
@@ -55,7 +56,7 @@ def train_ppo(
     )
     trainer = PpoTrainer(
         model,
-        Player(Judge(episodes, env, reward), tokenizer, settings, seed, on_scored),
+        Player(Judge(order.episodes, env, reward), order, tokenizer, settings, seed, on_scored),
         ppo_arguments(settings, output_dir, seed, deepspeed),
         callbacks,
     )

@@ -18,6 +18,7 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Reward
 from rewards.weighted_sum import WeightedTerm
+from train.algorithms import order_of
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings
 
@@ -59,14 +60,15 @@ def train(
         if reward is None:
             assert scorer is not None
             reward = LikelihoodImprovement(scorer, encoder, RAW, StatusRules())
+        changed = replace(TINY, **settings)
         return train_ppo(
             policy,
             tokenizer,
             # Whatever a random model says is a plan, so that attempts differ in worth.
             SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
             reward,
-            world.episodes("train"),
-            replace(TINY, **settings),
+            order_of(world.episodes("train"), changed, seed=0),
+            changed,
             output_dir=tmp_path,
             seed=0,
             **(hooks or {}),

@@ -1,0 +1,74 @@
+"""The smallest thing that a trainer of transformers trains, for what holds of every trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+
+class Line(nn.Module):
+    """y = weight · x, learned from points; `padding` only takes room in a checkpoint."""
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.padding = nn.Parameter(torch.zeros(padding), requires_grad=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        # Noise makes the end depend on the state of the random numbers.
+        return {"loss": ((self.weight * x + 0.1 * torch.randn_like(x) - y) ** 2).mean()}
+
+
+@pytest.fixture
+def fit_line() -> Callable[..., float]:
+    """Trains a line for six steps of two points each; gives the weight that it ends with.
+
+    `spoil` says by step number whether the gradient of that step is NaN.
+    """
+
+    def fit(
+        output_dir: Path,
+        callbacks: Sequence[TrainerCallback] = (),
+        resume_from: Path | None = None,
+        save_steps: int = 2,
+        padding: int = 1,
+        spoil: Callable[[int], bool] = lambda step: False,
+        max_steps: int = 6,
+    ) -> float:
+        torch.manual_seed(0)
+        line = Line(padding)
+        steps = 0 if resume_from is None else int(resume_from.name.rsplit("-", 1)[1])
+
+        def gradient(found: Tensor) -> Tensor:
+            nonlocal steps
+            steps += 1
+            return found * torch.nan if spoil(steps) else found
+
+        line.weight.register_hook(gradient)
+        arguments = TrainingArguments(
+            output_dir=str(output_dir),
+            max_steps=max_steps,
+            per_device_train_batch_size=2,
+            learning_rate=0.1,
+            save_steps=save_steps,
+            logging_steps=1,
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+        )
+        points: Any = [{"x": torch.tensor(float(x)), "y": torch.tensor(2.0 * x)} for x in range(8)]
+        trainer = Trainer(
+            model=line, args=arguments, train_dataset=points, callbacks=list(callbacks)
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        return line.weight.item()
+
+    return fit
