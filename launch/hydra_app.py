@@ -183,7 +183,7 @@ def _own_folder() -> Iterator[list[str]]:
         yield []
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield [f"hydra.run.dir={folder}/run", "hydra.job_logging.root.level=ERROR"]
+        yield [f"hydra.run.dir={folder}/run", "hydra/job_logging=none"]
 
 
 @contextmanager

@@ -19,10 +19,7 @@ def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
     """
     longest = context_window(config)
     if not request.gold_ids:
-        raise ValueError(
-            f"episode {request.episode_id}: the gold chapter is empty, or nothing of it "
-            "fits what generator.gives_way leaves of the window."
-        )
+        raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
     if not request.prefix_ids and not request.guidance_ids:
         raise ValueError(
             f"episode {request.episode_id}: nothing stands before the gold chapter; "

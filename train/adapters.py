@@ -26,12 +26,13 @@ def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig
     """Whether the policy, which begins at `start`, can be adapters on the loaded generator.
 
     It can where adapters are all that learns and both are the same weights in the same precision.
-    It must not where those weights are spread out or changed: by ZeRO-3, by a sharded or quantized
-    generator, or by rollouts with vLLM, which merge the adapters into them and take them out again.
+    It must not where those weights are spread out or changed: by DeepSpeed, which casts or cuts
+    them, by a sharded or quantized generator, or by rollouts with vLLM, which merge the adapters
+    into them and take them out again.
     """
     return (
         config.policy.lora is not None
-        and config.distributed.zero_stage != 3
+        and config.distributed.zero_stage == 0
         and config.scorer.sharding.method == "none"
         and config.generator.quantization is None
         and not (isinstance(config.trainer, GrpoSettings) and config.trainer.uses_vllm)

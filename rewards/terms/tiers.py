@@ -16,9 +16,9 @@ class Tiers:
     The defaults are the published tiers. Source: Gurung & Lapata 2025, arXiv 2503.22828.
     """
 
-    thresholds: Sequence[float] = (0.05, 1.0, 2.0)
+    thresholds: tuple[float, ...] = (0.05, 1.0, 2.0)
     """Improvement in per cent at which each tier begins."""
-    values: Sequence[float] = (0.5, 0.9, 1.0)
+    values: tuple[float, ...] = (0.5, 0.9, 1.0)
     """What each tier pays."""
 
     def __post_init__(self) -> None:

@@ -174,7 +174,7 @@ def test_answers_join_their_episodes_by_id_and_ids_tell_which_were_cut(
         "plan/complete": 0.25,
         "plan/truncated": 0.25,
         "plan/no_plan": 0.5,
-        "reward/raw": pytest.approx((rewards[0] + rewards[1]) / 2),
+        "reward/raw": pytest.approx((rewards[0] + rewards[2]) / 2),
         # Two gold tokens and the guidance: the plan, as far as it fits, and the end of the prompt.
         "scored_tokens": fitting + len(encoder.request(make_episode()).guidance_ids) + 2,
         # Of the two that were scored.

@@ -21,6 +21,7 @@ from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm
+from train.episode_order import EpisodeOrder
 from train.grpo import GrpoSettings, train_grpo
 from train.logs import JsonlSink, MetricLog
 from train.monitors.callback import MonitorCallback, read_probes
@@ -127,7 +128,7 @@ def train(
             tokenizer,
             ENV,
             rewards(),
-            world.episodes("train"),
+            EpisodeOrder(world.episodes("train"), 2, TINY.max_steps, seed=0),
             TINY,
             output_dir=tmp_path / "checkpoints",
             seed=0,
