@@ -17,7 +17,7 @@ from train.config.hints import did_you_mean
 from train.preemption import Preempted
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
-EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 3, 130
 # sysexits.h: a temporary failure, try again later. A batch script can requeue the job on it.
 EXIT_PREEMPTED = 75
 
@@ -71,9 +71,10 @@ def main(
     commands: Mapping[str, Command] = COMMANDS,
     config_dir: Path = CONFIG_DIR,
 ) -> int:
-    """Runs one command line and returns its exit status: 0, 2 for a user error, 130 for Ctrl-C.
+    """Runs one command line and returns its exit status.
 
-    75 says that SIGTERM or SIGUSR1 stopped it, and that it can go on.
+    0, 2 for a user error, 3 for a run that a monitor stopped, 75 for one that SIGTERM or SIGUSR1
+    stopped and that can go on, 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -113,15 +114,17 @@ def report(name: str, error: Exception, show_traceback: bool) -> int:
     """
     from launch.explain import explain, is_user_error
     from train import ranks
+    from train.monitors.stop import StoppedByMonitor
 
+    status = EXIT_STOPPED if isinstance(error, StoppedByMonitor) else EXIT_USER_ERROR
     if not ranks.first_to_say(name):
-        return EXIT_USER_ERROR
+        return status
     if not is_user_error(error):
         raise error
     if show_traceback:
         traceback.print_exception(error)
     _complain(f"nextchapter {name}", explain(error))
-    return EXIT_USER_ERROR
+    return status
 
 
 def _complain(who: str, message: str) -> None:

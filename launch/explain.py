@@ -17,6 +17,7 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from train.config.hints import did_you_mean
+from train.monitors.stop import StoppedByMonitor
 
 
 class UnknownSetting(ValueError):
@@ -35,7 +36,8 @@ class UnknownSetting(ValueError):
 
 
 def is_user_error(error: BaseException) -> bool:
-    return isinstance(error, ValueError | OSError | HydraException | OmegaConfBaseException)
+    users = ValueError | OSError | HydraException | OmegaConfBaseException | StoppedByMonitor
+    return isinstance(error, users)
 
 
 def explain(error: Exception) -> str:

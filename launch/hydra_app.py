@@ -22,11 +22,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from launch.cli import EXIT_OK, EXIT_USER_ERROR, Command, report
+from launch.cli import EXIT_OK, Command, report
 from launch.explain import UnknownSetting, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from train import ranks
 from train.config.hints import did_you_mean
+from train.monitors.stop import StoppedByMonitor
 from train.preemption import Preempted
 from train.progress import ProgressDisplay
 
@@ -80,11 +81,11 @@ def run_with_hydra(
             traceback.print_exception(error)
         known = _known_settings(config_dir, config_name, overrides, key)
         raise UnknownSetting(key, known) from error
-    for label, error in jobs.failures:
-        report(f"{name}{label}", error, show_traceback)
+    statuses = [report(f"{name}{label}", error, show_traceback) for label, error in jobs.failures]
     if not jobs.failures:
         ranks.leave()
-    return EXIT_USER_ERROR if jobs.failures else EXIT_OK
+    # Of several, a mistake comes before a run that a monitor stopped.
+    return min(statuses, default=EXIT_OK)
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -134,7 +135,8 @@ class _Jobs:
                 start = self.command.load()
             return start(config)
         except Exception as error:
-            if _listing(folder) not in (before, set()):
+            is_stop = isinstance(error, StoppedByMonitor)
+            if not is_stop and _listing(folder) not in (before, set()):
                 # The line on the terminal says what to mend; this says where it happened. The line
                 # comes also where the disk is full.
                 with suppress(OSError):

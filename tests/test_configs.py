@@ -17,8 +17,8 @@ from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
-    *("curriculum", "data", "distributed", "env", "experiment", "generator", "policy", "prompts"),
-    *("reward", "trainer"),
+    *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
+    *("prompts", "reward", "trainer"),
 )
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 import envs
 import rewards
 from envs.solo import SoloPlanner
-from envs.types import Episode, Rollout, Source
+from envs.types import Episode, Rollout, Source, Split
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
@@ -37,6 +37,8 @@ from train.frozen import load_frozen, on_device
 from train.judging.improvements import write_improvements
 from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
+from train.monitors.start import start_monitor
+from train.monitors.stop import StoppedByMonitor
 from train.nonfinite import NonFiniteGuard
 from train.plots import plot_learning_curve
 from train.preemption import StopSignals
@@ -92,12 +94,15 @@ class Run:
         for key, model in (
             ("generator.model", config.generator.model),
             ("policy.model", config.policy.model),
+            ("monitors.second_generator", config.monitors.second_generator),
         ):
             if model is not None:
                 check_model(model, key)
         with progress.waiting("read the books"):
             source = build(config.data, "data")
-            empty = [s for s in ("train", config.evaluation.split) if not source.episodes(s)]
+            watched: tuple[Split, ...] = ("validation",) if config.monitors.every_steps else ()
+            needed = ("train", config.evaluation.split, *watched)
+            empty = [split for split in needed if not source.episodes(split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         check_trainer(config.trainer)
@@ -244,6 +249,16 @@ class Run:
                 folder, config.logging, asdict(config), last.step if last else BEFORE_ANY_STEP
             ) as log,
         ):
+            monitor = start_monitor(
+                config,
+                self.stages,
+                self.source.episodes("validation"),
+                self.env,
+                self.reward,
+                log,
+                folder.metrics_path,
+                self.progress.say,
+            )
             recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
             keeper = CheckpointKeeper(
                 checkpoints, self.signals, parts, settings.steps_per_savepoint
@@ -263,7 +278,7 @@ class Run:
                     settings,
                     output_dir=checkpoints.staging_dir,
                     seed=config.seed,
-                    callbacks=[guard, recorder, keeper],
+                    callbacks=[guard, recorder, *([monitor] if monitor else []), keeper],
                     on_scored=learn_from,
                     resume_from=last.path if last else None,
                     peft_config=peft_config(config.policy.lora),
@@ -271,6 +286,8 @@ class Run:
                     deepspeed=config.distributed.as_deepspeed(),
                 )
             zero.release_memory()
+            if monitor and monitor.stopped:
+                raise StoppedByMonitor.because(monitor.stopped, folder)
             if isinstance(policy, PeftModel):
                 # Into copies of the weights: those of the base may be the generator's.
                 policy = policy.merge_and_unload(safe_merge=True)

@@ -15,9 +15,12 @@ from rewards.likelihood_improvement import StatusRules
 from rewards.window import GivesWay
 from train.algorithms import TrainerSettings
 from train.checkpoints import CheckpointConfig
+from train.config.hints import did_you_mean
 from train.distribution import DistributedSettings
 from train.grpo import GrpoSettings
 from train.logs import LogConfig
+from train.monitors.catalogue import MONITORS
+from train.monitors.limits import Limits
 from train.supervised import SupervisedSettings
 
 Quantization = Literal["int8"]
@@ -191,6 +194,34 @@ class HardwareConfig:
 
 
 @dataclass(frozen=True)
+class MonitorConfig:
+    """Watching the policy on held-out episodes while it learns; `docs/monitors.md` has the list."""
+
+    every_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps between probes; 0 for no monitors."""
+    num_episodes: Annotated[int, Field(gt=0)] = 16
+    """Validation episodes of the probe, always the same."""
+    attempts: Annotated[int, Field(gt=1)] = 4
+    """Sampled answers per episode and probe."""
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    """Conversations that the policy answers at once."""
+    patience: Annotated[int, Field(gt=0)] = 2
+    """Probes in a row beyond a stopping bound that end the run."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """Bounds by monitor."""
+    second_generator: ModelConfig | None = None
+    """A frozen generator that the policy is not trained on; empty for none."""
+
+    def __post_init__(self) -> None:
+        for name in self.limits:
+            if name not in MONITORS:
+                raise ValueError(
+                    f"monitors.limits.{name}: no such monitor; {did_you_mean(name, MONITORS)}"
+                    f"known: {', '.join(MONITORS)}"
+                )
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     split: Literal["validation", "test"] = "test"
     decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
@@ -233,6 +264,7 @@ class RunConfig:
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are sampled in evaluation; training samples at `trainer.temperature`."""
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    monitors: MonitorConfig = field(default_factory=MonitorConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logging: LogConfig = field(default_factory=LogConfig)
     cache_dir: str = ".cache/nextchapter"

@@ -72,6 +72,7 @@ def test_a_run_leaves_what_its_readme_names(smoke: Path) -> None:
     assert "### Gain per token" in (smoke / "examples.md").read_text(encoding="utf-8")
     curve = (smoke / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert len([line for line in curve if "improvement" in line]) == 12
+    assert len([line for line in curve if "monitor/gain" in line]) == 2
     assert (smoke / "tables" / "rollouts.jsonl").stat().st_size > 0
 
 
