@@ -15,6 +15,7 @@ from typing import Any
 
 from train.config.hints import did_you_mean
 from train.preemption import Preempted
+from train.quiet import quiet_loggers
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -76,6 +77,7 @@ def main(
     0, 2 for a user error, 3 for a run that a monitor stopped, 75 for one that SIGTERM or SIGUSR1
     stopped and that can go on, 130 for Ctrl-C.
     """
+    quiet_loggers()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage(commands))

@@ -287,7 +287,9 @@ class Run:
                 )
             zero.release_memory()
             if monitor and monitor.stopped:
-                raise StoppedByMonitor.because(monitor.stopped, folder)
+                newest = checkpoints.newest()
+                step = newest.step if newest else 0
+                raise StoppedByMonitor.because(monitor.stopped, folder, step)
             if isinstance(policy, PeftModel):
                 # Into copies of the weights: those of the base may be the generator's.
                 policy = policy.merge_and_unload(safe_merge=True)

@@ -19,10 +19,16 @@ def quiet_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
+
+
+def quiet_loggers() -> None:
+    """Of loggers only the errors, before their libraries are loaded: some complain as they are."""
     for name in (
         *("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"),
         # What transformers sets for it, and the compiler that makes DeepSpeed's kernel for CPUs.
         *("accelerate.accelerator", "compilers.C.base"),
+        # peft loads it wherever it is installed; it looks for kernels that this machine cannot run.
+        *("torchao", "torch.utils._pytree"),
     ):
         show_only_errors(name)
 

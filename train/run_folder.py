@@ -199,11 +199,6 @@ class RunFolder:
     def checkpoints_dir(self) -> Path:
         return self.path / "checkpoints"
 
-    def last_checkpoint(self) -> Path | None:
-        """The newest of the run's checkpoints; whether it is still whole is looked at on resume."""
-        found = [p for p in self.checkpoints_dir.glob("checkpoint-*") if p.suffix != ".damaged"]
-        return max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
-
     @property
     def evaluation_path(self) -> Path:
         return self.path / "evaluation.json"

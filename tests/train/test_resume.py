@@ -25,9 +25,10 @@ TINY = (
     # Whatever is answered is a plan and is scored, so that there is something to learn.
     *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
     "reward.rules.truncated=score",
-    # Probes at the start and with every checkpoint, none of which may move the random numbers.
-    *("monitors.every_steps=2", "monitors.num_episodes=2", "monitors.attempts=2"),
-    *("monitors.limits={}", "data.validation_books=1"),
+    # Probes at the start and with every checkpoint, which must not move the random numbers; nothing
+    # that they find ends the run.
+    *("monitors=off", "monitors.every_steps=2", "+monitors.num_episodes=2"),
+    *("+monitors.attempts=2", "data.validation_books=1"),
     # Five episodes for six rollouts of two: the run goes through them more than twice.
     *("data.train_books=1", "data.demonstration_books=2", "data.test_books=2"),
     *("trainer.max_steps=6", "trainer.save_steps=2", "trainer.num_generations=4"),

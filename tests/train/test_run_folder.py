@@ -84,11 +84,3 @@ def test_secrets_stay_out_of_the_saved_config(tmp_path: Path) -> None:
         saved = folder.config_path.read_text()
     assert "sk-1" not in saved
     assert folder.load_config()["agent"]["max_tokens"] == 5
-
-
-def test_the_last_checkpoint_is_that_of_the_highest_step(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    assert folder.last_checkpoint() is None
-    for name in ("checkpoint-50", "checkpoint-100", "checkpoint-150.damaged", ".saving"):
-        (folder.checkpoints_dir / name).mkdir(parents=True)
-    assert folder.last_checkpoint() == folder.checkpoints_dir / "checkpoint-100"

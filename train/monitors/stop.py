@@ -10,10 +10,11 @@ class StoppedByMonitor(Exception):
     """The run is over before its end, with a checkpoint; no mistake was made in asking for it."""
 
     @classmethod
-    def because(cls, alarm: Alarm, folder: RunFolder) -> StoppedByMonitor:
-        checkpoint = folder.last_checkpoint() or folder.checkpoints_dir
+    def because(cls, alarm: Alarm, folder: RunFolder, step: int) -> StoppedByMonitor:
+        """`step` is that of the checkpoint that it left."""
         return cls(
-            f"stopped by {alarm.line}. The state is kept in {checkpoint}; to go on all the same: "
+            f"stopped by {alarm.line}. The state after step {step} is kept in "
+            f"{folder.checkpoints_dir}; to go on all the same: "
             f"nextchapter train resume={folder.path} "
             f"monitors.limits.{alarm.name}.{alarm.bound}=null"
         )
