@@ -16,6 +16,7 @@ JOBS = """
 import json
 from pathlib import Path
 from omegaconf import OmegaConf
+from train.monitors.stop import StoppedByMonitor
 from train.run_folder import RunFolder
 
 def train(config):
@@ -32,6 +33,8 @@ def train(config):
         raise ValueError("gave up late")
     if config.seed == 14:
         raise KeyboardInterrupt
+    if config.seed == 15:
+        raise StoppedByMonitor("stopped by monitor no_plan")
 
 def evaluate(config):
     if config.seed < 0:
