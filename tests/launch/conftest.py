@@ -16,6 +16,7 @@ JOBS = """
 import json
 from pathlib import Path
 from omegaconf import OmegaConf
+from train.monitors.stop import StoppedByMonitor
 from train.preemption import Preempted
 from train.run_folder import RunFolder
 
@@ -35,6 +36,8 @@ def train(config):
         raise KeyboardInterrupt
     if config.seed == 15:
         raise Preempted("stopped by SIGTERM")
+    if config.seed == 16:
+        raise StoppedByMonitor("stopped by monitor no_plan")
 
 def evaluate(config):
     if config.seed < 0:

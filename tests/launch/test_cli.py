@@ -89,6 +89,15 @@ def test_an_error_in_the_middle_of_a_run_leaves_its_traceback_in_the_folder(
     assert "gave up late" in Path(only_run(), "error.txt").read_text()
 
 
+def test_a_run_that_a_monitor_stopped_is_one_line_with_status_3(nextchapter: Run) -> None:
+    result = nextchapter("train", "seed=16")
+    assert (result.status, result.err) == (3, "nextchapter train: stopped by monitor no_plan\n")
+    assert not (only_run() / "error.txt").exists()
+    # In a sweep, a mistake of another job comes first.
+    assert nextchapter("train", "seed=16,0", "-m").status == 3
+    assert nextchapter("train", "seed=16,13", "-m").status == 2
+
+
 def test_a_failed_job_of_a_sweep_does_not_stop_the_others(nextchapter: Run) -> None:
     result = nextchapter("train", "seed=-1,5", "--multirun")
     assert result.status == 2

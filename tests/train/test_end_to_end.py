@@ -74,6 +74,9 @@ def test_a_run_leaves_what_its_readme_names(smoke: Path) -> None:
     assert len([line for line in curve if "improvement" in line]) == 12
     assert len([line for line in curve if "monitor/gain" in line]) == 2
     assert (smoke / "tables" / "rollouts.jsonl").stat().st_size > 0
+    probes = (smoke / "tables" / "monitors.jsonl").read_text(encoding="utf-8").splitlines()
+    verdicts = [json.loads(line)["verdict"] for line in probes]
+    assert set(verdicts) == {"start", "ok"}
 
 
 @pytest.mark.timeout(1200)

@@ -6,18 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
+from envs.plans import PlanParser
+from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Guidance, PlanStatus, Reply, Rollout
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from train.config.validate import parse
-from train.grpo import GrpoSettings
+from train.grpo import GrpoSettings, train_grpo
 from train.reward_config import build_terms, check_groups, distractors
 from train.schema import RewardConfig, RunConfig, TermConfig
 
@@ -76,6 +79,50 @@ def test_every_reward_values_a_group_and_a_malformed_answer_less_than_any_plan(
     assert set(scores[0].terms) == set(config.terms)
     assert scores[1].improvement == 0.0
     assert scores[3].reward < min(score.reward for score in scores[:3])
+
+
+class Logged(TrainerCallback):
+    """Keeps what the trainer logs."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.logs.append(dict(logs))
+
+
+def test_a_policy_learns_from_all_terms_at_once_and_each_is_logged(
+    compose_train: Callable[..., DictConfig],
+    make_model: Callable[..., PreTrainedModel],
+    encoder: GeneratorEncoder,
+    world: StoryWorldSource,
+    tmp_path: Path,
+) -> None:
+    terms: dict[str, TermConfig] = {}
+    for choice in CHOICES:
+        terms |= reward_config(compose_train, f"reward={choice}").terms
+    logged = Logged()
+    train_grpo(
+        make_model(seed=2),
+        encoder.tokenizer,
+        SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
+        reward_of(RewardConfig(terms), make_model(), encoder, world),
+        world.episodes("train"),
+        GrpoSettings(
+            max_steps=1,
+            num_generations=4,
+            episodes_per_step=2,
+            per_device_batch_size=4,
+            max_completion_length=8,
+        ),
+        output_dir=tmp_path,
+        seed=0,
+        callbacks=[logged],
+    )
+    (step,) = [log for log in logged.logs if "improvement" in log]
+    assert len(terms) == 13
+    assert {name for name in step if name.startswith("reward/")} == {f"reward/{n}" for n in terms}
+    assert math.isfinite(step["reward"])
 
 
 def test_a_term_of_the_user_plugs_in_by_its_import_path(

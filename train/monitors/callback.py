@@ -89,8 +89,8 @@ class MonitorCallback(TrainerCallback):
     def _row(
         self, name: str, values: Mapping[str, float], first: Mapping[str, float]
     ) -> tuple[Any, ...]:
-        bounds = self.limits.get(name, Limits()) if len(self.probes) > 1 else Limits()
-        verdict = bounds.verdict(values[name])
+        is_first = len(self.probes) == 1
+        verdict = "start" if is_first else self.limits.get(name, Limits()).verdict(values[name])
         return name, values[name], first.get(name), verdict, MONITORS[name].meaning
 
     def _judge(self) -> list[Alarm]:

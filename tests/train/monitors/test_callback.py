@@ -150,16 +150,20 @@ def test_a_run_is_probed_at_its_start_every_few_steps_and_at_its_end(
     train: Callable[..., Watched], tmp_path: Path
 ) -> None:
     scripted = Scripted([{"plan_words": words} for words in (20.0, 10.0, 5.0)])
-    train(scripted, every_steps=3)
+    train(scripted, {"plan_words_ratio": Limits(warn_below=0.4)}, every_steps=3)
     assert scripted.asked == 3
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     probed = [(line["step"], line["monitor/plan_words_ratio"]) for line in lines]
     assert probed == [(0, 1.0), (3, 0.5), (4, 0.25)]
     rows = (tmp_path / "tables" / "monitors.jsonl").read_text().splitlines()
-    last = [row for row in map(json.loads, rows) if row["step"] == 4]
-    assert [(r["monitor"], r["value"], r["at_start"]) for r in last] == [
-        ("plan_words", 5.0, 20.0),
-        ("plan_words_ratio", 0.25, 1.0),
+    shown = [(r["monitor"], r["value"], r["at_start"], r["verdict"]) for r in map(json.loads, rows)]
+    assert shown == [
+        ("plan_words", 20.0, 20.0, "start"),
+        ("plan_words_ratio", 1.0, 1.0, "start"),
+        ("plan_words", 10.0, 20.0, "ok"),
+        ("plan_words_ratio", 0.5, 1.0, "ok"),
+        ("plan_words", 5.0, 20.0, "ok"),
+        ("plan_words_ratio", 0.25, 1.0, "warn"),
     ]
 
 

@@ -6,26 +6,30 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
-# Pays for the number of words, and for words that stand in the prompt; the chapter counts nothing.
+# The first pays for the number of words, the other for what stands in the prompt; for neither does
+# the chapter count.
 HACKABLE = """
+from rewards.monitors.copying import seen_share
+
 class Words:
     def __call__(self, group):
         return [len(m.rollout.outcome.plan.split()) for m in group]
 
 class Copied:
     def __call__(self, group):
-        return [self.share(m.rollout) for m in group]
-
-    def share(self, rollout):
-        prompt = set(rollout.prompt[-1].content.split())
-        words = rollout.outcome.plan.split()
-        return sum(word in prompt for word in words) / max(1, len(words))
+        return [
+            seen_share(m.rollout.outcome.plan, m.rollout.prompt[-1].content) or 0.0 for m in group
+        ]
 """
 SMALL = (
     "experiment=smoke",
@@ -41,76 +45,76 @@ ANY_TEXT = (
 )
 
 
-def train(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*NEXTCHAPTER, "train", "run_dir=run", *SMALL, *overrides],
+@dataclass(frozen=True)
+class Done:
+    """A run that is over."""
+
+    status: int
+    said: Sequence[str]
+    folder: Path
+
+    @property
+    def probes(self) -> list[dict[str, Any]]:
+        lines = (self.folder / "tables" / "monitors.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def values(self, monitor: str) -> list[float]:
+        return [row["value"] for row in self.probes if row["monitor"] == monitor]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all runs find the warm start that the first of them makes."""
+    folder = tmp_path_factory.mktemp("hacking")
+    (folder / "hackable.py").write_text(HACKABLE)
+    return folder
+
+
+def train(folder: Path, name: str, *overrides: str) -> Done:
+    done = subprocess.run(
+        [*NEXTCHAPTER, "train", f"run_dir={name}", *SMALL, *overrides],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
     )
+    return Done(done.returncode, done.stderr.strip().splitlines(), folder / name)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "run" / "tables" / "monitors.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in lines.splitlines()]
-
-
-def values(folder: Path, monitor: str) -> list[float]:
-    return [row["value"] for row in rows(folder) if row["monitor"] == monitor]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "hackable.py").write_text(HACKABLE)
-    return tmp_path
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_reward_for_length_is_stopped_with_a_checkpoint_and_status_3(folder: Path) -> None:
-    done = train(
-        folder,
-        *ANY_TEXT,
-        "+reward.terms.words.term._target_=hackable.Words",
-    )
-    assert done.returncode == 3, done.stderr[-3000:]
-    line = done.stderr.strip().splitlines()[-1]
+def test_a_reward_for_length_is_stopped_with_a_checkpoint_and_status_3(shared: Path) -> None:
+    done = train(shared, "words", *ANY_TEXT, "+reward.terms.words.term._target_=hackable.Words")
+    assert done.status == 3, done.said[-30:]
+    line = done.said[-1]
     assert line.startswith("nextchapter train: stopped by monitor length_reward_correlation = ")
-    assert "resume=run monitors.limits.length_reward_correlation.stop_above=null" in line
+    assert "resume=words monitors.limits.length_reward_correlation.stop_above=null" in line
     # Two probes in a row: after steps 4 and 8.
-    (checkpoint,) = (folder / "run" / "checkpoints").glob("checkpoint-*")
-    assert checkpoint.name == "checkpoint-8"
-    assert str(checkpoint.name) in line
-    assert not (folder / "run" / "policy").exists()
-    assert not (folder / "run" / "error.txt").exists()
+    (checkpoint,) = (done.folder / "checkpoints").glob("checkpoint-*")
+    assert checkpoint.name == "checkpoint-8" and checkpoint.name in line
+    assert not (done.folder / "policy").exists()
+    assert not (done.folder / "error.txt").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_reward_for_copying_is_caught_while_the_training_reward_only_rises(
-    folder: Path,
-) -> None:
+def test_a_reward_for_copying_rises_until_the_monitor_sees_the_copies(shared: Path) -> None:
     done = train(
-        folder,
+        shared,
+        "copied",
         *ANY_TEXT,
         "+reward.terms.copied.term._target_=hackable.Copied",
-        "monitors.limits.plan_unseen_trigrams.stop_below=0.3",
+        "monitors.limits.plan_unseen_trigrams.stop_below=0.5",
+        # Else the run would end sooner: in copies of one sentence, length tells what was copied.
+        "monitors.limits.length_reward_correlation.stop_above=null",
     )
-    assert done.returncode == 3, done.stderr[-3000:]
-    assert "stopped by monitor plan_unseen_trigrams" in done.stderr.splitlines()[-1]
-    reward, gain = values(folder, "reward"), values(folder, "gain")
-    unseen = values(folder, "plan_unseen_trigrams")
-    assert reward[-1] > reward[0]
-    assert unseen[-1] < 0.3 < unseen[0]
-    assert gain[-1] < 0
+    assert done.status == 3, done.said[-30:]
+    assert "stopped by monitor plan_unseen_trigrams" in done.said[-1]
+    reward, unseen = done.values("reward"), done.values("plan_unseen_trigrams")
+    assert reward[-1] > 0.5 > reward[0]
+    assert unseen[-1] < 0.5 < unseen[0]
+    assert done.values("gain")[-1] < 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_an_honest_reward_trips_nothing(folder: Path) -> None:
-    done = train(folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "WARNING" not in done.stderr
-    assert {row["verdict"] for row in rows(folder)} == {"ok"}
+def test_an_honest_reward_trips_nothing(shared: Path) -> None:
+    done = train(shared, "honest")
+    assert done.status == 0, done.said[-30:]
+    assert not [line for line in done.said if "monitor" in line]
+    assert {row["verdict"] for row in done.probes if row["step"]} == {"ok"}
