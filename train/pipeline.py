@@ -20,9 +20,9 @@ import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.model_limits import context_window
 from rewards.shaping import Shaping
 from rewards.types import Score
-from rewards.window import context_window
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
 from train.algorithms import check_trainer, train_policy
