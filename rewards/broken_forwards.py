@@ -22,9 +22,11 @@ class WholeForwards:
     def __init__(self, module: nn.Module) -> None:
         self._layers = [m for m in module.modules() if isinstance(m, FSDPModule)]
         self._done: set[nn.Module] = set()
+        self._inside: nn.Module | None = None
         self._is_running = False
         self._handles: list[RemovableHandle] = [
             module.register_forward_pre_hook(self._begin, prepend=True),
+            *(_module(m).register_forward_pre_hook(self._enter) for m in self._layers),
             *(_module(m).register_forward_hook(self._leave) for m in self._layers),
             # Called after an error as well, then without outputs.
             module.register_forward_hook(self._end, always_call=True),
@@ -36,7 +38,12 @@ class WholeForwards:
 
     def _begin(self, module: nn.Module, inputs: Any) -> None:
         self._done.clear()
+        self._inside = None
         self._is_running = True
+
+    def _enter(self, layer: nn.Module, inputs: Any) -> None:
+        self._inside = layer
+        self._done.discard(layer)
 
     def _leave(self, layer: nn.Module, inputs: Any, outputs: Any) -> None:
         self._done.add(layer)
@@ -48,10 +55,14 @@ class WholeForwards:
         if not is_broken:
             return
         for layer in self._layers:
-            if layer not in self._done:
-                # Does nothing for the layer in which the error arose, whose weights are there.
-                layer.unshard()
+            if layer in self._done:
+                continue
+            # Does nothing for the layer in which the error arose, whose weights are there.
+            layer.unshard()
+            if layer is self._inside:
                 layer.reset_iter_state()
+            else:
+                layer.reshard()
 
 
 def _module(layer: FSDPModule) -> nn.Module:

@@ -21,6 +21,7 @@ def head_product(head: nn.Module, hidden_NH: Tensor) -> Tensor:
     """
     if not _is_plain(head):
         return head(hidden_NH).float()
+    assert isinstance(head, nn.Linear)
     product_NV = fp32_product(hidden_NH, head.weight)
     return product_NV if head.bias is None else product_NV.add_(head.bias)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
-# Where torch keeps by which precision fp32 products and convolutions are computed.
+# Where torch keeps by which precision fp32 products and convolutions are computed; it does not
+# declare these.
+_BACKENDS: Any = torch.backends
 _PRODUCTS = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
+    _BACKENDS.cuda.matmul,
+    _BACKENDS.cudnn.conv,
+    _BACKENDS.mkldnn.matmul,
+    _BACKENDS.mkldnn.conv,
 )
 
 
