@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -94,13 +95,13 @@ class SharedPrefixScorer:
         # Where memory is too short for a trial at twice the length, the choice holds less far.
         for tried in (self._regimes.reach_to_try(reach), reach):
             try:
-                path = choose_path(self, group, tried.prefix_tokens, self._fp32_twin)
+                self.paths[tried] = choose_path(self, group, tried.prefix_tokens, self._fp32_twin)
+                return self.paths[tried]
             except DoesNotFit:
                 # What groups will ask for is less than what the trial asked for.
                 self.dense.budget.max_tokens = budget
-            else:
-                self.paths[tried] = path
-                return path
+            clear_device_cache(garbage_collection=True)
+        self.paths[reach] = None
         return None
 
     def _pays(self, group: Sequence[ScoreRequest]) -> bool:

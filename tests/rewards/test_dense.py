@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,6 +196,14 @@ def test_a_likelihood_that_is_not_finite_is_an_error_that_names_the_episode(
     [
         (request(3, 0, 0, seed=7), "episode book/7: the gold chapter is empty"),
         (request(0, 0, 3, seed=7), "episode book/7: nothing stands before the gold chapter"),
+        (
+            replace(request(3, 2, 3, seed=7), guidance_ids=(400,)),
+            "episode book/7: token ids from .* to 400 are not all in the generator's vocabulary of",
+        ),
+        (
+            replace(request(3, 2, 3, seed=7), gold_ids=(5, -1)),
+            "episode book/7: token ids from -1 to",
+        ),
         (
             request(1000, 17, 8, seed=7),
             "episode book/7: 1025 tokens exceed the generator's context",

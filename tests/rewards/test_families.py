@@ -16,7 +16,7 @@ from rewards.types import ScoreRequest
 MakeModel = Callable[..., PreTrainedModel]
 MakeRequest = Callable[..., ScoreRequest]
 
-# Nats per token, in fp32. Measured: at most 7e-5 (qwen3_next), 6e-6 without linear attention.
+# Nats per token, in fp32. Measured: at most 9.2e-5 (falcon_h1), and 6e-6 without linear attention.
 TOLERANCE = 1e-4
 
 MERGED, EXPANDED, DENSE = "merged attention", "expanded cache", None
