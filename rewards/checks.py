@@ -7,17 +7,17 @@ import math
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from rewards.model_limits import context_window, vocabulary_size
 from rewards.types import Likelihood, ScoreRequest
-from rewards.window import context_window
 
 
 def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
     """Refuses what no scorer can score under a model of this config.
 
     Raises:
-        ValueError: there is no gold token, nothing before it, or more than the model's context.
+        ValueError: there is no gold token, nothing before it, a token that the model does not know,
+            or more than the model's context.
     """
-    longest = context_window(config)
     if not request.gold_ids:
         raise ValueError(f"episode {request.episode_id}: the gold chapter is empty.")
     if not request.prefix_ids and not request.guidance_ids:
@@ -25,6 +25,14 @@ def check_request(request: ScoreRequest, config: PretrainedConfig) -> None:
             f"episode {request.episode_id}: nothing stands before the gold chapter; "
             "its first token has no prediction."
         )
+    num_known = vocabulary_size(config)
+    ids = request.token_ids
+    if num_known is not None and not 0 <= min(ids) <= max(ids) < num_known:
+        raise ValueError(
+            f"episode {request.episode_id}: token ids from {min(ids)} to {max(ids)} are not all in "
+            f"the generator's vocabulary of {num_known}; encode with the generator's own tokenizer."
+        )
+    longest = context_window(config)
     if longest is not None and request.num_tokens > longest:
         raise ValueError(
             f"episode {request.episode_id}: {request.num_tokens} tokens exceed the generator's "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from rewards.improvement import improvement_percent
+from rewards.rounding import token_differences
 from rewards.types import Likelihood, ScoreRequest
 
 
@@ -36,10 +37,9 @@ class Departure:
         """
         first: dict[str, int] = {}
         points: list[float] = []
-        nats: list[float] = []
+        nats = [abs(nats) for nats in token_differences(lossy, exact)]
         for place, (request, one, other) in enumerate(zip(requests, exact, lossy, strict=True)):
             baseline = first.setdefault(request.episode_id, place)
-            nats += [abs(a - b) for a, b in zip(one.token_nll, other.token_nll, strict=True)]
             if place != baseline:
                 gain = improvement_percent(one, exact[baseline])
                 points.append(abs(improvement_percent(other, lossy[baseline]) - gain))

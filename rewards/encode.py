@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -31,9 +32,10 @@ class GeneratorEncoder:
 
     An empty plan leaves out the plan section and nothing else. Contexts longer than
     `max_context_tokens` lose their beginning, chapters longer than `max_gold_tokens` their end, and
-    plans longer than `max_plan_tokens` their end. What then is more than the generator's `window`
-    (None: it reads any number of tokens) is taken from the part that `gives_way`. `cut` tells which
-    of them lost something.
+    plans that with their heading are longer than `max_plan_tokens`, their end. What then is more
+    than the generator's `window` (None: it reads any number of tokens) is taken from the part that
+    `gives_way`. A plan of which not one word fits is no plan, and leaves its heading out as well.
+    `cut` tells which of them lost something.
     """
 
     def __init__(
@@ -55,20 +57,43 @@ class GeneratorEncoder:
         self._episodes: dict[str, _Encoded] = {}
 
     def request(self, episode: Episode, plan: str = "") -> ScoreRequest:
+        """What the generator is asked for the plan, or without one.
+
+        Raises:
+            ValueError: the chat template loses, repeats or alters what it is given, or nothing of
+                the chapter fits the window.
+        """
         encoded = self._encode_episode(episode)
-        guidance = self._fitting_plan(encoded, self._plan_ids(plan)) + encoded.closing_ids
+        guidance = self._fitting_plan(encoded, plan) + encoded.closing_ids
         return ScoreRequest(episode.episode_id, encoded.prefix_ids, guidance, encoded.gold_ids)
 
     def cut(self, episode: Episode, plan: str = "") -> frozenset[str]:
         """Which of `CUTTABLE` are too long, so that `request` holds them in part."""
-        encoded, plan_ids = self._encode_episode(episode), self._plan_ids(plan)
-        is_cut = self._fitting_plan(encoded, plan_ids) != plan_ids
+        encoded = self._encode_episode(episode)
+        is_cut = self._fitting_plan(encoded, plan) != self._section_ids(plan)
         return encoded.cut | ({"plan"} if is_cut else set())
 
-    def _fitting_plan(self, encoded: _Encoded, plan_ids: TokenIds) -> TokenIds:
-        allowed = plan_ids[: self.max_plan_tokens]
+    def plan_room(self, episode: Episode) -> int | None:
+        """How many tokens of a plan's own text the episode has room for; None for any number."""
+        room = self._section_room(self._encode_episode(episode))
+        heading = self.prompts.plan_section("x").removesuffix("x")
+        return None if room is None else max(0, room - len(self._ids(heading)))
+
+    def _fitting_plan(self, encoded: _Encoded, plan: str) -> TokenIds:
+        """The plan's section as far as there is room; none where no word of the plan would fit."""
+        section_ids, room = self._section_ids(plan), self._section_room(encoded)
+        if room is None or len(section_ids) <= room:
+            return section_ids
+        to_first_word = re.match(r"\s*\S+", plan)
+        if to_first_word is None or len(self._section_ids(to_first_word[0])) > room:
+            return ()
+        return section_ids[:room]
+
+    def _section_room(self, encoded: _Encoded) -> int | None:
+        """How many tokens the plan's section may have, its heading among them."""
         others = len(encoded.prefix_ids) + len(encoded.closing_ids) + len(encoded.gold_ids)
-        return allowed[: self.window.room("plan", others)]
+        rooms = (self.max_plan_tokens, self.window.room("plan", others))
+        return min((room for room in rooms if room is not None), default=None)
 
     def _encode_episode(self, episode: Episode) -> _Encoded:
         """All of a request that does not depend on the plan; kept per episode."""
@@ -78,10 +103,22 @@ class GeneratorEncoder:
                 self.tokenizer, self.prompts.ask_for_chapter(episode.context)
             )
             shown = self.prompts.render(episode.context)
+            if not before.endswith(shown):
+                raise ValueError(
+                    f"episode {episode.episode_id}: the chat template of "
+                    f"{self.tokenizer.name_or_path} alters the text of the context, which it must "
+                    "show as it is; set another with tokenizer.chat_template."
+                )
             # What frames the context (a system message, the task) is never cut with it.
             frame, closing = self._ids(before.removesuffix(shown)), self._ids(after)
             whole = {"context": self._ids(shown), "gold": self._ids(gold_text(episode.chapter))}
             fitting = self._fitting(whole["context"], whole["gold"], len(frame) + len(closing))
+            if whole["gold"] and not fitting["gold"]:
+                raise ValueError(
+                    f"episode {episode.episode_id}: nothing of the gold chapter fits the "
+                    f"generator's window of {self.window.num_tokens} tokens beside the context and "
+                    "the longest plan; lower generator.max_context_tokens or max_plan_tokens."
+                )
             known = _Encoded(
                 episode,
                 frame + fitting["context"],
@@ -100,7 +137,7 @@ class GeneratorEncoder:
             "gold": gold[: self.window.room("gold", num_framing + len(context))],
         }
 
-    def _plan_ids(self, plan: str) -> TokenIds:
+    def _section_ids(self, plan: str) -> TokenIds:
         return self._ids(self.prompts.plan_section(plan))
 
     def _ids(self, text: str) -> TokenIds:

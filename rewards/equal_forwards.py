@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from rewards.broken_forwards import WholeForwards
 from rewards.exchange import Exchange, LostRank
 
 NOTHING = -1
@@ -45,8 +47,9 @@ class EqualForwards:
     it idly. A rank that leaves goes on idly until all have left. That holds however a scorer cuts
     its batches; it costs one exchange of a byte per rank and call.
 
-    An error before or after a forward is no problem; one inside a forward (out of memory) leaves
-    the others in the middle of theirs, and they end with `LostRank` after the group's timeout.
+    An error on one rank, before, inside or after a forward, leaves the others in step
+    (`WholeForwards`). Only where a rank cannot even gather a layer's weights, for want of memory,
+    do the others end with `LostRank`, after the group's timeout.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -56,6 +59,7 @@ class EqualForwards:
         self._idle_calls: dict[nn.Module, Callable[[], object]] = {}
         self._is_idling = False
         self._hooks: list[RemovableHandle] = []
+        self._whole: list[WholeForwards] = []
 
     @classmethod
     def of_body(cls, exchange: Exchange, model: PreTrainedModel) -> EqualForwards:
@@ -70,7 +74,9 @@ class EqualForwards:
         return self
 
     def __enter__(self) -> EqualForwards:
-        # Before the hooks that gather a module's weights, which were there first.
+        self._whole = [WholeForwards(module) for module in self._idle_calls]
+        # Before the hooks that gather a module's weights, which were there first, and before those
+        # of a forward, which begins only when it is this rank's turn.
         self._hooks = [
             module.register_forward_pre_hook(self._before_call, prepend=True)
             for module in self._idle_calls
@@ -88,7 +94,7 @@ class EqualForwards:
             if error is None or (isinstance(error, Exception) and not isinstance(error, LostRank)):
                 self._idle_until(NOTHING)
         finally:
-            for hook in self._hooks:
+            for hook in [*self._hooks, *self._whole]:
                 hook.remove()
 
     def _before_call(self, module: nn.Module, args: Any) -> None:
@@ -101,7 +107,10 @@ class EqualForwards:
         """Calls idly what others want, until it is this rank's turn or nobody wants anything."""
         while (chosen := self._choose(mine)) != mine:
             self._is_idling = True
-            list(self._idle_calls.values())[chosen]()
+            # What an idle call computes is nothing to anybody, and no more is an error in it; the
+            # weights are gathered all the same, and a rank that is gone is missed at the next turn.
+            with suppress(Exception):
+                list(self._idle_calls.values())[chosen]()
             self._is_idling = False
             self.num_idle_calls += 1
 

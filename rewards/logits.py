@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
+
+from rewards.checks import finite_likelihood
+from rewards.head_product import head_product
+from rewards.precision import own_precision
+from rewards.types import Likelihood, ScoreRequest
 
 # N gold tokens, T tokens of a sequence, H hidden size, V vocabulary.
 
@@ -28,21 +33,37 @@ def body(model: PreTrainedModel) -> torch.nn.Module:
 def gold_nll(
     logits_of: Callable[[slice], Tensor], gold_ids_N: Tensor, positions_per_chunk: int
 ) -> Tensor:
-    """Negative log-likelihood of each gold token, in nats: shape [N], fp32.
+    """Negative log-likelihood of each gold token, in nats: shape [N], fp32, in CPU memory.
 
     `logits_of` makes the logits of a slice of the N positions in a tensor of its own, which is
     overwritten. At most `positions_per_chunk` × V of them live at a time, and no second copy: the
     log-sum-exp is taken in place, in fp32.
     """
-    nll_N = torch.empty(len(gold_ids_N), dtype=torch.float32, device=gold_ids_N.device)
+    nlls: list[Tensor] = []
     for first in range(0, len(gold_ids_N), positions_per_chunk):
         chunk = slice(first, first + positions_per_chunk)
         logits_NV = logits_of(chunk).float()
-        gold_N1 = logits_NV.gather(1, gold_ids_N[chunk, None])
+        gold_N1 = logits_NV.gather(1, gold_ids_N[chunk, None].to(logits_NV.device))
         largest_N1 = logits_NV.amax(1, keepdim=True)
         sum_N1 = logits_NV.sub_(largest_N1).exp_().sum(1, keepdim=True)
-        nll_N[chunk] = (sum_N1.log_() + (largest_N1 - gold_N1))[:, 0]
-    return nll_N
+        nlls.append((sum_N1.log_() + (largest_N1 - gold_N1))[:, 0])
+    return torch.cat(nlls).cpu()
+
+
+def gold_likelihoods(
+    batch: Sequence[ScoreRequest],
+    logits_of: Callable[[slice], Tensor],
+    positions_per_chunk: int,
+) -> list[Likelihood]:
+    """Likelihoods of requests whose gold tokens, one request after the other, have these logits.
+
+    Raises:
+        ValueError: a likelihood is not finite; the message names the episode.
+    """
+    gold_N = torch.tensor([i for r in batch for i in r.gold_ids])
+    nll_N = gold_nll(logits_of, gold_N, positions_per_chunk)
+    per_request = nll_N.split([len(r.gold_ids) for r in batch])
+    return [finite_likelihood(r, nll) for r, nll in zip(batch, per_request, strict=True)]
 
 
 class LogitHead:
@@ -59,15 +80,16 @@ class LogitHead:
 
     def __call__(self, hidden_NH: Tensor) -> Tensor:
         """Logits in a fresh tensor: [N, V], fp32."""
-        return family_logits(self._head(hidden_NH).float(), self._config)
+        return family_logits(head_product(self._head, hidden_NH), self._config)
 
     @torch.no_grad()
     def _probe(self, model: PreTrainedModel) -> None:
         """Refuses a family whose logits are made in a way that `family_logits` does not know."""
         ids_BT = (torch.arange(PROBE_TOKENS, device=model.device) % self._config.vocab_size)[None]
-        own_TV = model(input_ids=ids_BT, use_cache=False).logits[0].float()
-        hidden_TH = body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state[0]
-        apart = (self(hidden_TH) - own_TV).abs().max()
+        with own_precision(model.device):
+            own_TV = model(input_ids=ids_BT, use_cache=False).logits[0].float()
+            hidden_TH = body(model)(input_ids=ids_BT, use_cache=False).last_hidden_state[0]
+            apart = (self(hidden_TH) - own_TV).abs().max()
         tolerance = PROBE_TOLERANCE.get(model.dtype, PROBE_TOLERANCE_LOW_PRECISION)
         if apart > tolerance * own_TV.abs().max():
             raise ValueError(

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rewards.batches import TokenBudget, padded_batches, run_batches
+from rewards.back_off import TokenBudget, run_batches
+from rewards.batches import padded_batches
 from rewards.budget import find_max_tokens, tokens_per_call
-from rewards.checks import check_request, finite_likelihood
-from rewards.dense import states_before_gold
-from rewards.logits import LogitHead, gold_nll
-from rewards.regimes import LengthRegimes
+from rewards.checks import check_request
+from rewards.logits import gold_likelihoods
+from rewards.precision import own_precision
 from rewards.types import Likelihood, LikelihoodScorer, Mixture, ScoreRequest
+from rewards.whole_rows import WholeRows
 
 
 class MixtureScorer:
@@ -38,8 +39,7 @@ class MixtureScorer:
         self.alone = alone
         self.models = {k: model.eval().requires_grad_(False) for k, model in models.items()}
         self.positions_per_chunk = positions_per_chunk
-        self._heads = {name: LogitHead(model) for name, model in models.items()}
-        self._regimes = {name: LengthRegimes(m.config) for name, m in models.items()}
+        self._rows = {name: WholeRows(m, positions_per_chunk) for name, m in models.items()}
         self._budget = TokenBudget(
             max_tokens_per_batch
             or min(find_max_tokens(m, positions_per_chunk) for m in models.values())
@@ -56,7 +56,8 @@ class MixtureScorer:
         for request in dict.fromkeys(requests):
             if (mixture := request.mixture) is not None:
                 self._check(request, mixture)
-                regimes = tuple(self._regimes[g].of(request.num_tokens) for g in mixture.generators)
+                rows = [self._rows[name] for name in mixture.generators]
+                regimes = tuple(r.regimes.of(request.num_tokens) for r in rows)
                 together.setdefault((mixture, regimes), []).append(request)
         single = [r for r in dict.fromkeys(requests) if r.mixture is None]
         found = dict(zip(single, self.alone.score(single), strict=True))
@@ -77,29 +78,27 @@ class MixtureScorer:
         self, mixture: Mixture, requests: Sequence[ScoreRequest]
     ) -> dict[ScoreRequest, Likelihood]:
         call = max(tokens_per_call(self.models[g].device) for g in mixture.generators)
-        return run_batches(
-            requests,
-            lambda r: r.num_tokens,
-            lambda lengths, most: padded_batches(lengths, most, call),
-            lambda batch: self._score_batch(mixture, batch),
-            self._budget,
-        )
+        with own_precision(*(self.models[g].device for g in mixture.generators)):
+            return run_batches(
+                requests,
+                lambda r: r.num_tokens,
+                lambda lengths, most: padded_batches(lengths, most, call),
+                lambda batch: self._score_batch(mixture, batch),
+                self._budget,
+            )
 
     @torch.no_grad()
     def _score_batch(self, mixture: Mixture, batch: Sequence[ScoreRequest]) -> list[Likelihood]:
-        states = {g: states_before_gold(self.models[g], batch) for g in mixture.generators}
+        states = {g: self._rows[g].states_before_gold(batch) for g in mixture.generators}
         # The first generator's device is where the distributions meet.
         device = self.models[mixture.generators[0]].device
 
         def combined(chunk: slice) -> Tensor:
             return mixture.combine(
-                [self._heads[g](states[g][chunk]).to(device) for g in mixture.generators]
+                [self._rows[g].head(states[g][chunk]).to(device) for g in mixture.generators]
             )
 
-        gold_N = torch.tensor([i for r in batch for i in r.gold_ids], device=device)
-        nll_N = gold_nll(combined, gold_N, self.positions_per_chunk).cpu()
-        per_request = nll_N.split([len(r.gold_ids) for r in batch])
-        return [finite_likelihood(r, nll) for r, nll in zip(batch, per_request, strict=True)]
+        return gold_likelihoods(batch, combined, self.positions_per_chunk)
 
 
 def check_vocabularies(models: Mapping[str, PreTrainedModel]) -> None:

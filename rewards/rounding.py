@@ -1,9 +1,9 @@
-"""How far likelihoods differ, and how far rounding alone drives them apart."""
+"""Whether likelihoods are the same but for rounding."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rewards.types import Likelihood
+
+# Nats by which a token may cost more or less than expected, in fp32.
+TOLERANCE_FP32 = 1e-4
 
 
 def token_differences(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> list[float]:
@@ -24,7 +27,7 @@ def token_differences(found: Sequence[Likelihood], expected: Sequence[Likelihood
 
 def largest_difference(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> float:
     """The largest difference of a token's cost, in nats."""
-    return max(map(abs, token_differences(found, expected)))
+    return max(map(abs, token_differences(found, expected)), default=0.0)
 
 
 def rms_difference(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> float:
@@ -51,3 +54,21 @@ def rounded_otherwise(model: PreTrainedModel, seed: int = 0) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def same_but_for_rounding(
+    model: PreTrainedModel,
+    expected: Sequence[Likelihood],
+    score_again: Callable[[], Sequence[Likelihood]],
+    roundings: float,
+) -> Callable[[Sequence[Likelihood]], bool]:
+    """Tells whether likelihoods under the model are the expected ones.
+
+    In lower precision than fp32 they may be off (root of the mean square) by `roundings` times what
+    the expected ones are off when `score_again` makes them of inputs that are rounded otherwise.
+    """
+    if model.dtype == torch.float32:
+        return lambda found: largest_difference(found, expected) <= TOLERANCE_FP32
+    with rounded_otherwise(model):
+        allowed = roundings * rms_difference(score_again(), expected)
+    return lambda found: rms_difference(found, expected) <= allowed

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rewards.batches import run_batches
+from rewards.back_off import DoesNotFit, run_batches
 from rewards.budget import tokens_per_call
 from rewards.checks import check_plain, check_request
-from rewards.dense import DenseScorer, gold_likelihoods
+from rewards.dense import DenseScorer
+from rewards.logits import gold_likelihoods
 from rewards.oracle import fp32_copy
+from rewards.precision import own_precision
 from rewards.prefix import Prefix, prefill
 from rewards.prefix_store import PrefixStore
-from rewards.regimes import LengthRegimes
+from rewards.regimes import LengthRegimes, Reach
 from rewards.suffixes import SuffixPath
 from rewards.trial import choose_path
 from rewards.types import Likelihood, ScoreRequest, TokenIds
@@ -26,8 +29,9 @@ class SharedPrefixScorer:
 
     How suffixes see their prefix is chosen by trial: the first group is scored by the fastest path
     and, in part, by the dense scorer; a path that fails or disagrees is given up for the next, and
-    the dense scorer is the last. The choice holds for a length regime (`LengthRegimes`) and is made
-    anew in another. `paths` tells what was chosen.
+    the dense scorer is the last. The choice holds as far as it was tried, which is twice as far as
+    the group asks for within its length regimes, and is made anew beyond. `paths` tells what was
+    chosen, and for which groups.
 
     `prefixes` keeps what was prefilled, as far as its budget goes; without it, a prefix is
     forgotten when its group is done.
@@ -43,7 +47,7 @@ class SharedPrefixScorer:
         self.model = model
         self.dense = DenseScorer(model, max_tokens_per_batch, positions_per_chunk)
         self.prefixes = prefixes
-        self.paths: dict[tuple[int, int], SuffixPath | None] = {}
+        self.paths: dict[Reach, SuffixPath | None] = {}
         self._regimes = LengthRegimes(model.config)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
@@ -61,12 +65,14 @@ class SharedPrefixScorer:
             groups.setdefault(request.prefix_ids, []).append(request)
         found: dict[ScoreRequest, Likelihood] = {}
         alone: list[ScoreRequest] = []
-        for group in groups.values():
-            for alike in self._regimes.split(group, lambda r: r.num_tokens):
-                if (scored := self._score_group(alike)) is None:
-                    alone += alike
-                else:
-                    found |= scored
+        with own_precision(self.model.device):
+            for group in groups.values():
+                # Where a group lies on both sides of a length, x is read once for each side.
+                for alike in self._regimes.split(group, lambda r: r.num_tokens):
+                    if (scored := self._score_group(alike)) is None:
+                        alone += alike
+                    else:
+                        found |= scored
         found |= zip(alone, self.dense.score(alone), strict=True)
         return [found[request] for request in requests]
 
@@ -74,13 +80,29 @@ class SharedPrefixScorer:
         """Scores requests of one prefix and one regime; None where the dense scorer should."""
         if not self._pays(group):
             return None
-        longest = max(r.num_tokens for r in group)
-        regime = (self._regimes.of(len(group[0].prefix_ids)), self._regimes.of(longest))
-        if regime not in self.paths:
-            self.paths[regime] = choose_path(self, group, self._fp32_twin)
-        if (path := self.paths[regime]) is None:
+        if (path := self._path(group)) is None:
             return None
         return self.score_along(path, self.prefix(group[0]), group)
+
+    def _path(self, group: Sequence[ScoreRequest]) -> SuffixPath | None:
+        """How the group's suffixes are to see their prefix; None for the dense scorer."""
+        longest = max(r.num_tokens for r in group)
+        reach = self._regimes.reach(len(group[0].prefix_ids), longest)
+        known = next((tried for tried in self.paths if tried.covers(reach)), None)
+        if known is not None:
+            return self.paths[known]
+        budget = self.dense.budget.max_tokens
+        # Where memory is too short for a trial at twice the length, the choice holds less far.
+        for tried in (self._regimes.reach_to_try(reach), reach):
+            try:
+                self.paths[tried] = choose_path(self, group, tried.prefix_tokens, self._fp32_twin)
+                return self.paths[tried]
+            except DoesNotFit:
+                # What groups will ask for is less than what the trial asked for.
+                self.dense.budget.max_tokens = budget
+            clear_device_cache(garbage_collection=True)
+        self.paths[reach] = None
+        return None
 
     def _pays(self, group: Sequence[ScoreRequest]) -> bool:
         """Whether sharing saves more than the calls that it adds, all counted in tokens."""
@@ -135,7 +157,10 @@ class SharedPrefixScorer:
         before_NH = torch.cat(
             [_before_gold(prefix, hidden, r) for hidden, r in zip(states, batch, strict=True)]
         )
-        return gold_likelihoods(batch, before_NH, self.dense.head, self.dense.positions_per_chunk)
+        rows = self.dense.rows
+        return gold_likelihoods(
+            batch, lambda chunk: rows.head(before_NH[chunk]), rows.positions_per_chunk
+        )
 
 
 def _before_gold(prefix: Prefix, hidden_TH: Tensor, request: ScoreRequest) -> Tensor:

@@ -27,6 +27,11 @@ class SuffixPath(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def pads(self) -> bool:
+        """Whether rows are padded to the right."""
+        ...
+
     def row_tokens(self, prefix_tokens: int, suffix_tokens: int) -> int:
         """What a row costs in memory, in tokens."""
         ...
@@ -45,6 +50,7 @@ class MergedAttention:
     """All suffixes in one row without padding, the prefix not copied: plain attention only."""
 
     name = "merged attention"
+    pads = False
 
     def row_tokens(self, prefix_tokens: int, suffix_tokens: int) -> int:
         return suffix_tokens
@@ -64,6 +70,7 @@ class ExpandedCache:
 
     tokens_per_call: int
     name = "expanded cache"
+    pads = True
 
     def row_tokens(self, prefix_tokens: int, suffix_tokens: int) -> int:
         return suffix_tokens + int(prefix_tokens * SHARE_OF_A_TOKEN)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from transformers import PretrainedConfig
-
 GivesWay = Literal["plan", "context", "gold", "nothing"]
 _CUT = {
     "plan": "the plan loses its end",
@@ -14,11 +12,6 @@ _CUT = {
     "gold": "the chapter is scored as far as fits behind the longest plan allowed",
     "nothing": "the run stops",
 }
-
-
-def context_window(config: PretrainedConfig) -> int | None:
-    """The most tokens that a model of this config reads at once; None where it names no limit."""
-    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 @dataclass(frozen=True)

@@ -89,15 +89,44 @@ def resolve_path(path: str) -> str:
 def check_tokenizer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, key: str = "model"
 ) -> None:
-    """Refuses a tokenizer with ids that the model cannot embed; sets a missing padding token."""
+    """Refuses a tokenizer that does not belong to the model; sets a missing padding token.
+
+    Raises:
+        ValueError: it has ids that the model cannot embed, or what the model takes for the
+            beginning or the end of a text is an ordinary token of it.
+    """
     rows = cast(torch.nn.Embedding, model.get_input_embeddings()).weight.shape[0]
     if len(tokenizer) > rows:
         raise ValueError(
             f"{key}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}; "
             "they do not belong together"
         )
+    for name in ("bos", "eos"):
+        own = getattr(tokenizer, f"{name}_token_id")
+        expected = _marker_ids(model, f"{name}_token_id")
+        # Models tuned on instructions end a turn by another token than their base ends a text, and
+        # only some of their configs say so: any special token will do.
+        if own is not None and expected and not expected & {own, *_special_ids(tokenizer)}:
+            raise ValueError(
+                f"{key}: the model's {name} token has the id {min(expected)}, the tokenizer's "
+                f"{own}, and the former is none of its special tokens; they do not belong together"
+            )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+
+
+def _marker_ids(model: PreTrainedModel, name: str) -> set[int]:
+    """The ids that the model's configs give to a special token, of which there may be several."""
+    found: set[int] = set()
+    for config in (model.config, model.config.get_text_config(), model.generation_config):
+        ids = getattr(config, name, None)
+        found.update([ids] if isinstance(ids, int) else ids or [])
+    # A default of the family's that was left in the config of a smaller vocabulary says nothing.
+    return {i for i in found if 0 <= i < model.config.get_text_config().vocab_size}
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

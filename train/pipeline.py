@@ -20,9 +20,9 @@ import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source, Split
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.model_limits import context_window
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
-from rewards.window import context_window
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
 from train.algorithms import check_trainer, order_of, train_policy

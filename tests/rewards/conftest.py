@@ -23,6 +23,22 @@ COUNTS_OF_RANKS = (2, 4)
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
+# Attention whose keys and values are made of a smaller latent.
+_LATENT = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "num_key_value_heads": 4,
+}
+
 # Windows of 24 tokens, shorter than the prefixes that the tests use; weights that are large enough
 # for every position to count (a window one token too wide costs a hundredth of a nat and more).
 _FAMILIES: dict[str, dict[str, Any]] = {
@@ -89,6 +105,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "attn_layer_period": 2,
         "attn_layer_offset": 1,
     },
+    "doge": {"keep_window_size": 128},
+    # Experts, and attention that chooses 128 tokens to attend to.
+    "deepseek_v32": {**_LATENT, "index_topk": 128, "index_n_heads": 4, "index_head_dim": 16},
+    "deepseek_v3": {**_LATENT, "v_head_dim": 4},
 }
 
 FAMILIES = tuple(_FAMILIES)

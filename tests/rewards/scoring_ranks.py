@@ -22,7 +22,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
@@ -32,6 +38,8 @@ from rewards.equal_forwards import EqualForwards, shard_layers
 from rewards.exchange import Exchange
 from rewards.flops import ModelShape
 from rewards.generator_key import weights_digest
+from rewards.rounding import largest_difference
+from rewards.shared_prefix import SharedPrefixScorer
 from rewards.types import Likelihood, ScoreRequest
 
 PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
@@ -41,18 +49,60 @@ NUM_STRADDLING = 16
 TIMEOUT = timedelta(seconds=150)
 
 
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+}
+
+
 def tiny_llama() -> LlamaForCausalLM:
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=256,
-    )
     torch.manual_seed(0)
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(**SMALL))
+
+
+# Families that merged attention does not know, which shows in the midst of a forward only: by what
+# they hand to it, and by the kernel, which wants heads of one size.
+REFUSING: dict[str, dict[str, Any]] = {
+    "gemma2": {
+        "head_dim": 8,
+        "layer_types": ["full_attention"] * 2,
+        "attn_logit_softcapping": 2.0,
+    },
+    "deepseek_v3": {
+        "num_key_value_heads": 4,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 16,
+        "q_lora_rank": 16,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 4,
+    },
+}
+
+
+def tiny_model(family: str, **fields: Any) -> PreTrainedModel:
+    config = AutoConfig.for_model(family, **{**SMALL, **fields})
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
+
+
+def long_group() -> list[ScoreRequest]:
+    """A group whose prefix is long enough to be shared."""
+    return [
+        ScoreRequest("book/long", (*range(90), *range(90)), (plan,) * plan, tuple(range(12)))
+        for plan in range(1, 7)
+    ]
 
 
 def group(episode: int, num_plans: int = 4) -> list[ScoreRequest]:
@@ -150,11 +200,55 @@ def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
         error = str(caught)
     return {
         **calls,
-        "off_by": off_by(found, DenseScorer(tiny_llama()).score(asked)),
+        "off_by": largest_difference(found, DenseScorer(tiny_llama()).score(asked)),
         "is_key_of_whole": weights_digest(model) == weights_digest(tiny_llama()),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "error": error,
     }
+
+
+def refused_paths(exchange: Exchange, family: str) -> dict[str, Any]:
+    """Scores under sharded weights of a family that refuses merged attention inside a layer.
+
+    Only the first rank asks for anything, so the others are in idle forwards meanwhile.
+    """
+    model, whole = (tiny_model(family, **REFUSING[family]) for _ in range(2))
+    scorer, shape = SharedPrefixScorer(model), ModelShape.of(model)
+    shard_layers(model, init_device_mesh("cpu", (exchange.num_ranks,)))
+    in_step = EqualForwards.of_body(exchange, model)
+    distributed = DistributedScorer(scorer, shape, exchange, in_step=in_step)
+    asked = long_group() if exchange.rank == 0 else []
+    found = distributed.score(asked)
+    return {
+        "paths": [path and path.name for path in scorer.paths.values()],
+        "off_by": largest_difference(found, DenseScorer(whole).score(asked)),
+        "num_calls": in_step.num_calls + in_step.num_idle_calls,
+    }
+
+
+def broken_forward(exchange: Exchange) -> dict[str, Any]:
+    """The very first forward through sharded weights fails inside a layer, on one rank alone."""
+    model = tiny_llama().eval()
+    scorer, shape = DenseScorer(model), ModelShape.of(model)
+    shard_layers(model, init_device_mesh("cpu", (exchange.num_ranks,)))
+    in_step = EqualForwards.of_body(exchange, model)
+    distributed = DistributedScorer(scorer, shape, exchange, in_step=in_step)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the first layer failed")
+
+    asked = long_group() if exchange.rank == 0 else []
+    handle = model.model.layers[0].mlp.register_forward_hook(fail) if asked else None
+    try:
+        distributed.score(asked)
+    except RuntimeError as error:
+        if handle is not None:
+            handle.remove()
+        off_by = largest_difference(
+            distributed.score(asked), DenseScorer(tiny_llama()).score(asked)
+        )
+        return {"text": str(error), "off_by": off_by}
+    raise AssertionError("a layer that fails gave a score")
 
 
 def tensor_parallel(exchange: Exchange, folder: Path) -> dict[str, Any]:
@@ -170,20 +264,10 @@ def tensor_parallel(exchange: Exchange, folder: Path) -> dict[str, Any]:
     asked = group(1) if exchange.rank == 0 else []
     weight = model.model.layers[0].mlp.up_proj.weight
     return {
-        "off_by": off_by(scorer.score(asked), DenseScorer(whole).score(asked)),
+        "off_by": largest_difference(scorer.score(asked), DenseScorer(whole).score(asked)),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "is_key_of_whole": weights_digest(model) == weights_digest(whole),
     }
-
-
-def off_by(found: Sequence[Likelihood], expected: Sequence[Likelihood]) -> float:
-    """The largest difference, in nats per token."""
-    pairs = [
-        pair
-        for f, e in zip(found, expected, strict=True)
-        for pair in zip(f.token_nll, e.token_nll, strict=True)
-    ]
-    return max((abs(a - b) for a, b in pairs), default=0.0)
 
 
 def killed(exchange: Exchange) -> dict[str, Any]:
@@ -217,6 +301,11 @@ def play(rank: int, num_ranks: int, folder: Path) -> None:
     seen["one_bad_request"] = one_bad_request(exchange)
     seen["sharded_layers"] = sharded(exchange, with_head=False)
     seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
+    # What happens between the ranks is the same for any number of them.
+    if num_ranks == 2:
+        seen["broken_forward"] = broken_forward(exchange)
+        for family in REFUSING:
+            seen[f"refused_paths/{family}"] = refused_paths(exchange, family)
     # As torchrun would set them; transformers reads them.
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_ranks)}
     # Two heads of keys and values cannot be spread over more ranks.

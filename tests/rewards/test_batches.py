@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from rewards.batches import TokenBudget, packed_batches, padded_batches, run_batches
+from rewards.back_off import TokenBudget, run_batches
+from rewards.batches import packed_batches, padded_batches
 from rewards.budget import MOST_TOKENS, find_max_tokens, tokens_that_fit
 from rewards.dense import DenseScorer
 from rewards.shared_prefix import SharedPrefixScorer

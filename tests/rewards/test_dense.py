@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,6 +123,54 @@ def test_what_follows_a_chapter_in_its_batch_is_never_read(make_model: MakeModel
     assert_close(DenseScorer(model).score([REQUESTS[0], longer])[:1], alone)
 
 
+def test_where_padding_changes_what_a_family_computes_rows_are_not_padded(
+    make_family: MakeModel, make_request: Callable[..., ScoreRequest]
+) -> None:
+    """Beyond `index_topk`, what follows a row changes which of its tokens are attended to."""
+    model = make_family("deepseek_v32")
+    scorer = DenseScorer(model)
+    # Within it, beyond it, and beyond twice that: padded, they were off by 0.28 nats.
+    for prefix in (70, 190, 300):
+        asked = [make_request(prefix, 4 * i, 12, seed=i) for i in range(4)]
+        for found, each in zip(scorer.score(asked), asked, strict=True):
+            assert found.token_nll == pytest.approx(oracle(model, each), abs=TOLERANCE)
+
+
+def test_rows_of_one_length_share_a_call_where_padding_is_not_inert(
+    make_family: MakeModel, make_request: Callable[..., ScoreRequest]
+) -> None:
+    model = make_family("deepseek_v32")
+    scorer = DenseScorer(model)
+    shapes = [(190, 4), (190, 4), (190, 4), (192, 4), (192, 4)]
+    asked = [make_request(*shape, 12, seed=i) for i, shape in enumerate(shapes)]
+    scorer.score(asked)
+    sizes = sizes_of_calls(model)
+    scorer.score(asked)
+    assert sizes == [(2, 208), (3, 206)]
+
+
+def test_where_padding_is_inert_that_is_tried_at_every_doubling_of_the_length(
+    make_model: MakeModel,
+) -> None:
+    model = make_model()
+    scorer, sizes = DenseScorer(model), sizes_of_calls(model)
+    scorer.score([request(20, 0, 5), request(22, 0, 5)])
+    # The shorter row alone, beside the longer one and at twice its length; the longer one alike.
+    assert sizes == [(1, 25), (1, 27), (1, 54), (1, 27), (1, 54), (2, 27)]
+    sizes.clear()
+    scorer.score([request(46, 0, 5), request(49, 0, 5)])
+    assert sizes == [(2, 54)]
+
+
+def sizes_of_calls(model: PreTrainedModel) -> list[tuple[int, ...]]:
+    """Rows and tokens of each call of the model from now on."""
+    sizes: list[tuple[int, ...]] = []
+    model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, outputs: sizes.append(tuple(inputs[0].shape))
+    )
+    return sizes
+
+
 def test_equal_requests_get_the_very_same_score(make_model: MakeModel) -> None:
     first, other, again = DenseScorer(make_model()).score([REQUESTS[0], REQUESTS[1], REQUESTS[0]])
     assert first is again
@@ -147,6 +196,14 @@ def test_a_likelihood_that_is_not_finite_is_an_error_that_names_the_episode(
     [
         (request(3, 0, 0, seed=7), "episode book/7: the gold chapter is empty"),
         (request(0, 0, 3, seed=7), "episode book/7: nothing stands before the gold chapter"),
+        (
+            replace(request(3, 2, 3, seed=7), guidance_ids=(400,)),
+            "episode book/7: token ids from .* to 400 are not all in the generator's vocabulary of",
+        ),
+        (
+            replace(request(3, 2, 3, seed=7), gold_ids=(5, -1)),
+            "episode book/7: token ids from -1 to",
+        ),
         (
             request(1000, 17, 8, seed=7),
             "episode book/7: 1025 tokens exceed the generator's context",

@@ -69,13 +69,74 @@ def test_limits_cut_the_old_end_of_a_context_and_the_late_end_of_a_plan_and_a_ch
 ) -> None:
     episode, plan = make_episode(), "Ann pays."
     whole, closing = encoder.request(episode, plan), encoder.request(episode).guidance_ids
-    limited = GeneratorEncoder(tokenizer, Prompts(), 5, 4, 3)
+    heading = len(ids_of(tokenizer, "\n\n## Plan\n"))
+    limited = GeneratorEncoder(tokenizer, Prompts(), 5, heading + 3, 3)
     request = limited.request(episode, plan)
     frame = encoder.tokenizer("<|user|>Write the next chapter.\n\n")["input_ids"]
     assert request.prefix_ids == (*frame, *whole.prefix_ids[-5:])
     # The prompt is closed as ever.
-    assert request.guidance_ids == whole.guidance_ids[:4] + closing
+    assert request.guidance_ids == whole.guidance_ids[: heading + 3] + closing
     assert request.gold_ids == whole.gold_ids[:3]
+
+
+def test_a_plan_of_which_no_word_fits_is_no_plan(
+    tokenizer: PreTrainedTokenizerBase, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    episode, plan = make_episode(), "Ann pays."
+    to_first_word = len(ids_of(tokenizer, "\n\n## Plan\nAnn"))
+    for limit in range(1, to_first_word):
+        limited = GeneratorEncoder(tokenizer, Prompts(), max_plan_tokens=limit)
+        assert limited.request(episode, plan) == encoder.request(episode)
+        assert limited.cut(episode, plan) == {"plan"}
+    limited = GeneratorEncoder(tokenizer, Prompts(), max_plan_tokens=to_first_word)
+    assert tokenizer.decode(limited.request(episode, plan).guidance_ids) == (
+        "\n\n## Plan\nAnn<|assistant|>"
+    )
+
+
+def test_an_episode_tells_how_many_tokens_of_a_plan_it_has_room_for(
+    tokenizer: PreTrainedTokenizerBase, encoder: GeneratorEncoder, make_episode: MakeEpisode
+) -> None:
+    episode = make_episode()
+    heading = len(ids_of(tokenizer, "\n\n## Plan\n"))
+    others = encoder.request(episode).num_tokens
+
+    def room(window: int | None, max_plan_tokens: int | None = None) -> int | None:
+        limited = GeneratorEncoder(
+            tokenizer, Prompts(), max_plan_tokens=max_plan_tokens, window=window
+        )
+        return limited.plan_room(episode)
+
+    assert room(None) is None
+    assert room(others + heading + 7) == 7
+    assert room(others + heading + 7, heading + 5) == room(None, heading + 5) == 5
+    assert room(others + heading - 1) == 0
+
+
+def test_a_chapter_of_which_nothing_fits_is_an_error_that_names_the_episode(
+    tokenizer: PreTrainedTokenizerBase, make_episode: MakeEpisode
+) -> None:
+    tight = GeneratorEncoder(tokenizer, Prompts(), max_plan_tokens=20, window=30, gives_way="gold")
+    with pytest.raises(ValueError, match=r"episode book/1: nothing of the gold chapter fits"):
+        tight.request(make_episode())
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["e", "replace('Ann', 'ANN')", "replace('\n', ' ')"],
+    ids=["escapes", "shouts", "joins_lines"],
+)
+def test_a_chat_template_that_alters_the_context_is_refused(
+    make_episode: MakeEpisode, change: str
+) -> None:
+    altering = train_tokenizer(["Ann"], vocab_size=300)
+    template = "{% for m in messages %}{{ m['content'] | CHANGE }}{% endfor %}"
+    altering.chat_template = template.replace("CHANGE", change)
+    episode = make_episode(known="Ann & Bob owe a ring.")
+    with pytest.raises(
+        ValueError, match=r"episode book/1: the chat template of .* alters the text"
+    ):
+        GeneratorEncoder(altering, Prompts()).request(episode)
 
 
 @pytest.mark.parametrize("part", CUTTABLE)

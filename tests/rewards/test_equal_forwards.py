@@ -45,6 +45,25 @@ def test_an_error_on_one_rank_is_raised_on_all(
     assert error.endswith("episode book/empty: the gold chapter is empty.")
 
 
+def test_an_error_inside_a_sharded_forward_is_raised_on_all_and_the_group_goes_on(
+    seen_by_ranks: Seen,
+) -> None:
+    for seen in seen_by_ranks[2].values():
+        text = seen["broken_forward"]["text"]
+        assert text == "scoring failed on rank 0: the first layer failed"
+        assert seen["broken_forward"]["off_by"] < 2e-5
+
+
+@pytest.mark.parametrize("family", ["gemma2", "deepseek_v3"])
+def test_a_path_that_a_family_refuses_in_a_sharded_forward_gives_way_to_the_next(
+    seen_by_ranks: Seen, family: str
+) -> None:
+    ranks = [seen[f"refused_paths/{family}"] for seen in seen_by_ranks[2].values()]
+    assert {path for seen in ranks for path in seen["paths"]} == {"expanded cache"}
+    assert all(seen["off_by"] < 2e-5 for seen in ranks)
+    assert len({seen["num_calls"] for seen in ranks}) == 1
+
+
 def test_a_model_that_does_not_name_its_layers_cannot_be_sharded(
     make_model: Callable[..., PreTrainedModel],
 ) -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from rewards.head_product import VOCABULARY_CHUNK, fp32_product, head_product
 from rewards.logits import gold_nll
 
 
@@ -49,3 +50,35 @@ def test_no_more_logits_are_asked_for_than_a_chunk_holds(
 
     gold_nll(logits_of, torch.arange(5), positions_per_chunk)
     assert asked == sizes
+
+
+def test_a_product_of_bfloat16_is_exact_up_to_fp32_and_not_rounded_to_bfloat16() -> None:
+    # 1 + 2⁻⁸ needs 9 bits, of which bfloat16 keeps 8.
+    hidden = torch.tensor([[1.0, 2.0**-8]], dtype=torch.bfloat16)
+    weight = torch.ones(3, 2, dtype=torch.bfloat16)
+    assert fp32_product(hidden, weight).tolist() == [[1.00390625] * 3]
+    assert (hidden @ weight.T).tolist() == [[1.0] * 3]
+
+
+def test_a_product_is_the_same_in_chunks_of_the_vocabulary() -> None:
+    torch.manual_seed(0)
+    hidden, weight = (
+        torch.randn(n, 8).bfloat16() for n in (5, 2 * VOCABULARY_CHUNK + VOCABULARY_CHUNK // 2)
+    )
+    torch.testing.assert_close(
+        fp32_product(hidden, weight), hidden.float() @ weight.float().T, atol=1e-6, rtol=0
+    )
+
+
+def test_a_head_with_a_bias_adds_it() -> None:
+    head = torch.nn.Linear(2, 3).to(torch.bfloat16).requires_grad_(False)
+    hidden = torch.tensor([[1.0, -2.0]], dtype=torch.bfloat16)
+    exact = hidden.double() @ head.weight.double().T + head.bias.double()
+    torch.testing.assert_close(head_product(head, hidden).double(), exact, atol=1e-6, rtol=0)
+
+
+def test_a_head_that_is_hooked_is_asked_itself() -> None:
+    head = torch.nn.Linear(2, 3, bias=False).to(torch.bfloat16).requires_grad_(False)
+    head.register_forward_hook(lambda module, inputs, outputs: 2 * outputs)
+    hidden = torch.tensor([[1.0, -2.0]], dtype=torch.bfloat16)
+    assert torch.equal(head_product(head, hidden), head(hidden).float())

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from rewards.dense import DenseScorer
 from rewards.generator_key import weights_digest
+from rewards.rounding import largest_difference
 from rewards.types import ScoreRequest
 from train.frozen import load_frozen
 from train.models import load_model
@@ -59,15 +60,10 @@ def scored(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
     found = [scorer.score(asked) for _ in range(2)][-1]
     whole, _ = load_model(config, "generator.model")
     expected = DenseScorer(whole).score(asked)
-    apart = [
-        abs(a - b)
-        for f, e in zip(found, expected, strict=True)
-        for a, b in zip(f.token_nll, e.token_nll, strict=True)
-    ]
     weight = model.get_parameter("model.layers.0.mlp.up_proj.weight")
     assert isinstance(weight, DTensor)
     return {
-        "off_by": max(apart, default=0.0),
+        "off_by": largest_difference(found, expected),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "is_key_of_whole": weights_digest(model) == weights_digest(whole),
     }

@@ -17,6 +17,7 @@ from envs.types import Episode
 from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.generator_key import weights_digest
+from rewards.rounding import largest_difference
 from train.frozen import load_frozen, replicas
 from train.models import load_model, save_model
 from train.schema import ModelConfig, ScorerConfig, ShardingConfig
@@ -94,13 +95,9 @@ def test_weights_in_8_bits_score_nearly_the_same_and_the_difference_is_told(
     requests = [encoder.request(make_episode(), plan) for plan in plans]
     scorer = make_scorer(rounded, ScorerConfig())
     found, expected = scorer.score(requests), DenseScorer(whole).score(requests)
-    apart = [
-        abs(a - b)
-        for f, e in zip(found, expected, strict=True)
-        for a, b in zip(f.token_nll, e.token_nll, strict=True)
-    ]
-    assert 1e-4 < max(apart) < 0.5
-    assert f"({max(apart):.2g} at most)" in int8_error(scorer, config, requests)
+    apart = largest_difference(found, expected)
+    assert 1e-4 < apart < 0.5
+    assert f"({apart:.2g} at most)" in int8_error(scorer, config, requests)
 
 
 def test_weights_in_8_bits_are_not_spread_over_ranks(generator: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,49 @@ def test_a_tokenizer_with_more_tokens_than_the_model_embeds_is_refused(
         ValueError, match=r"generator\.model: the tokenizer has 401 tokens, the model only 400"
     ):
         check_tokenizer(make_model(), larger, "generator.model")
+
+
+def test_a_tokenizer_to_which_the_models_end_of_text_is_an_ordinary_token_is_refused(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    ordinary = tokenizer.convert_tokens_to_ids("a")
+    model = make_model()
+    model.config.eos_token_id = model.generation_config.eos_token_id = ordinary
+    with pytest.raises(
+        ValueError,
+        match=rf"generator\.model: the model's eos token has the id {ordinary}, the tokenizer's 1",
+    ):
+        check_tokenizer(model, tokenizer, "generator.model")
+
+
+@pytest.mark.parametrize(
+    ("of_config", "of_generation"),
+    [
+        # A family of several ends, as those of Gemma and Llama 3 once they follow instructions.
+        ([1, 3], [1, 3]),
+        ("a", ["a", 1]),
+        # A chat tokenizer beside the config of the base, whose end is another special token.
+        (3, 3),
+        # The default of a family with a larger vocabulary.
+        (50_256, 50_256),
+        (None, None),
+    ],
+)
+def test_a_tokenizer_whose_end_is_one_of_the_models_or_special_to_both_is_accepted(
+    make_model: MakeModel,
+    tokenizer: PreTrainedTokenizerBase,
+    of_config: Any,
+    of_generation: Any,
+) -> None:
+    def ids(given: Any) -> Any:
+        if isinstance(given, list):
+            return [ids(one) for one in given]
+        return tokenizer.convert_tokens_to_ids(given) if isinstance(given, str) else given
+
+    model = make_model()
+    model.config.eos_token_id = ids(of_config)
+    model.generation_config.eos_token_id = ids(of_generation)
+    check_tokenizer(model, tokenizer)
 
 
 def test_a_tokenizer_without_padding_gets_some(make_model: MakeModel) -> None:
