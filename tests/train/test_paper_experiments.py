@@ -89,7 +89,7 @@ def test_an_experiment_holds_the_published_numbers(
     assert config.generator.max_context_tokens == 12_000
     assert trainer.max_completion_length == 2_048
     (tiers,) = build_terms(config.reward)
-    assert tiers.term == Tiers([0.05, 1.0, 2.0], [0.5, 0.9, 1.0]) and tiers.weight == 1.0
+    assert tiers.term == Tiers((0.05, 1.0, 2.0), (0.5, 0.9, 1.0)) and tiers.weight == 1.0
     assert config.sft_baseline is not None and config.sft_baseline.learning_rate == 2e-5
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.7, 0.8, 20)
     assert sampling.repetition_penalty == 1.05
