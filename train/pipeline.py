@@ -288,8 +288,8 @@ class Run:
             zero.release_memory()
             if monitor and monitor.stopped:
                 newest = checkpoints.newest()
-                step = newest.step if newest else 0
-                raise StoppedByMonitor.because(monitor.stopped, folder, step)
+                kept_in = newest.path if newest else folder.checkpoints_dir
+                raise StoppedByMonitor.because(monitor.stopped, folder.path, kept_in)
             if isinstance(policy, PeftModel):
                 # Into copies of the weights: those of the base may be the generator's.
                 policy = policy.merge_and_unload(safe_merge=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from train.monitors.limits import Alarm
-from train.run_folder import RunFolder
 
 
 class StoppedByMonitor(Exception):
     """The run is over before its end, with a checkpoint; no mistake was made in asking for it."""
 
     @classmethod
-    def because(cls, alarm: Alarm, folder: RunFolder, step: int) -> StoppedByMonitor:
-        """`step` is that of the checkpoint that it left."""
+    def because(cls, alarm: Alarm, run: Path, checkpoint: Path) -> StoppedByMonitor:
         return cls(
-            f"stopped by {alarm.line}. The state after step {step} is kept in "
-            f"{folder.checkpoints_dir}; to go on all the same: "
-            f"nextchapter train resume={folder.path} "
-            f"monitors.limits.{alarm.name}.{alarm.bound}=null"
+            f"stopped by {alarm.line}. The state is kept in {checkpoint}; to go on all the same: "
+            f"nextchapter train resume={run} monitors.limits.{alarm.name}.{alarm.bound}=null"
         )
