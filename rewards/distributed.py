@@ -93,27 +93,29 @@ class DistributedScorer:
         """
         # A `MixtureScorer` around this one keeps those; they never travel.
         assert all(request.mixture is None for request in requests)
-        mine = list(dict.fromkeys(requests))
+        rows = [request_row(request) for request in requests]
+        # By what is scored: the same ids may go by the names of two episodes.
+        mine = dict(zip(rows, requests, strict=True))
         num_replicas = self.exchange.num_ranks // self.ranks_per_replica
-        jobs = plan_jobs(self._gather_rows(mine), num_replicas, self.shape)
-        work = self._hand_out(mine, jobs)
+        jobs = plan_jobs(self._gather_rows(list(mine)), num_replicas, self.shape)
+        work = self._hand_out(list(mine.values()), jobs)
         found, error = self._score_locally(work)
         answers = self._answer(jobs, found) if error is None else self._answer_all(error)
         replies = self.exchange.swap(answers)
         _raise_first_error(replies, error)
         likelihoods = self._collect(jobs, replies)
-        places = {request: place for place, request in enumerate(mine)}
-        return [likelihoods[places[request]] for request in requests]
+        places = {row: place for place, row in enumerate(mine)}
+        return [likelihoods[places[row]] for row in rows]
 
-    def _gather_rows(self, mine: Sequence[ScoreRequest]) -> list[list[list[int]]]:
+    def _gather_rows(self, mine: Sequence[Row]) -> list[list[list[int]]]:
         """The rows of every rank's requests, by rank."""
         counts = self.exchange.broadcast_all(torch.tensor([len(mine)]))
         longest = max(int(count) for count in counts)
         if not longest:
             return [[] for _ in counts]
         rows = torch.zeros(longest, ROW_INTS, dtype=torch.int64)
-        for place, request in enumerate(mine):
-            rows[place] = torch.tensor(request_row(request))
+        if mine:
+            rows[: len(mine)] = torch.tensor(mine)
         gathered = self.exchange.broadcast_all(rows)
         return [table[: int(count)].tolist() for table, count in zip(gathered, counts, strict=True)]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,12 @@ class ModelShape:
         window = getattr(config, "sliding_window", None) or 0
         default = "sliding_attention" if window else "full_attention"
         layers = getattr(config, "layer_types", None) or [default] * config.num_hidden_layers
-        head_size = getattr(config, "head_dim", None)
-        head_size = head_size or config.hidden_size // config.num_attention_heads
         return cls(
             _body_weights(model),
             layers.count("full_attention"),
             layers.count("sliding_attention"),
             window,
-            config.num_attention_heads * head_size,
+            _attention_size(config),
             config.hidden_size,
             config.vocab_size,
         )
@@ -99,6 +97,20 @@ def _keys_seen(start: int, num_tokens: int, window: int) -> int:
     # Token t, counted from 1, sees min(t, window) keys.
     growing = max(0, min(start + num_tokens, window) - start)
     return growing * start + growing * (growing + 1) // 2 + (num_tokens - growing) * window
+
+
+def _attention_size(config: PretrainedConfig) -> int:
+    """Query heads times the size of a head; 0 where a config has no one number for all layers.
+
+    Then attention, which is small beside the weights' products, is left out.
+    """
+    try:
+        num_heads = config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+    # What a config without such a field raises, and one whose layers differ in it.
+    except (AttributeError, RuntimeError):
+        return 0
+    return num_heads * head_size
 
 
 def _body_weights(model: PreTrainedModel) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+import transformers
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
@@ -20,7 +21,8 @@ PROVENANCE = ("_name_or_path", "transformers_version", "use_cache", "architectur
 
 
 def generator_key(model: PreTrainedModel, **also: str) -> dict[str, str]:
-    """Names the generator by what it computes with, however it was loaded.
+    """Names the generator by what it computes with, however it was loaded: weights, libraries, kind
+    of device. Another of these rounds otherwise.
 
     The weights are hashed as they lie in memory, so that adapters that were merged, a changed dtype
     or quantised weights give another key, and a copy in another folder gives the same one. `also`
@@ -37,6 +39,8 @@ def generator_key(model: PreTrainedModel, **also: str) -> dict[str, str]:
         "model": type(model).__name__,
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": str(model.config._attn_implementation),
+        "device": model.device.type,
+        "libraries": f"torch {torch.__version__}, transformers {transformers.__version__}",
         **also,
     }
 

@@ -193,8 +193,10 @@ class Run:
             ValueError: an episode cannot be scored; the message names it.
         """
         encoder, config = self.reward.encoder, self.config
+        # Those of the table as well: else one that cannot be scored is found after all training.
+        judged = self.source.episodes(config.evaluation.split)[: config.evaluation.max_episodes]
         with self.progress.stage("look at the episodes"):
-            lines = [check_episodes(encoder, episodes, self._writer[0])]
+            lines = [check_episodes(encoder, [*episodes, *judged], self._writer[0])]
         if self._shares_weights:
             lines.append("policy and generator share their weights; the policy is adapters on them")
         noise_points = 0.0

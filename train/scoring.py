@@ -78,15 +78,27 @@ def check_episodes(
     """A line on what of the episodes the generator sees.
 
     Raises:
-        ValueError: an episode cannot be scored even without a plan; the message names it.
+        ValueError: an episode cannot be scored even without a plan, or has no room for one; the
+            message names it.
     """
+    least_room: int | None = None
     for episode in episodes:
         check_request(encoder.request(episode), model.config)
+        room = encoder.plan_room(episode)
+        if room == 0:
+            raise ValueError(
+                f"episode {episode.episode_id}: the generator's window has no room for a plan; "
+                "lower generator.max_context_tokens or max_gold_tokens, or let one of them give "
+                "way (generator.gives_way)"
+            )
+        if room is not None:
+            least_room = room if least_room is None else min(room, least_room)
     cuts = Counter(part for episode in episodes for part in encoder.cut(episode))
     shortened = "".join(
         f"; {cuts[part]} of {len(episodes)} episodes: {part} cut" for part in sorted(cuts)
     )
-    return f"{encoder.window}{shortened}"
+    room_for_plans = "" if least_room is None else f"; plans have {least_room} tokens at least"
+    return f"{encoder.window}{room_for_plans}{shortened}"
 
 
 def probe_requests(encoder: GeneratorEncoder, episodes: Sequence[Episode]) -> list[ScoreRequest]:

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def requests_of(scenario: str, rank: int, num_ranks: int) -> list[ScoreRequest]:
     if scenario == "one_group":
         return group(7, num_plans=12) if rank == 0 else []
     if scenario == "repeated":
-        return [*group(3), *group(3)]
+        # The same ids by another name as well: two copies of a book on one shelf.
+        return [*group(3), *group(3), *(replace(r, episode_id="copy/3") for r in group(3))]
     assert scenario == "nobody"
     return []
 

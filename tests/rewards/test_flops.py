@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rewards.flops import ModelShape, group_flops
 
@@ -65,3 +66,12 @@ def test_of_a_mixture_only_the_experts_that_a_token_visits_count(
     )
     # Two layers whose router has 4 more rows of 32.
     assert many - few == 2 * 4 * 32
+
+
+@pytest.mark.parametrize("model_type", ["mamba", "rwkv", "gemma4_text"])
+def test_a_family_without_one_size_of_attention_is_costed_by_its_weights(model_type: str) -> None:
+    config = CONFIG_MAPPING[model_type]()
+    with torch.device("meta"):
+        shape = ModelShape.of(AutoModelForCausalLM.from_config(config))
+    assert shape.attention_size == 0
+    assert shape.body_flops(10) == 2 * shape.body_weights * 10 > 0

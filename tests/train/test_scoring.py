@@ -101,6 +101,21 @@ def test_before_training_it_is_told_what_the_generator_sees_of_the_episodes(
     assert line.endswith("; 1 of 2 episodes: context cut")
 
 
+def test_an_episode_without_room_for_a_plan_is_named_before_training(
+    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase, make_episode: Callable[..., Episode]
+) -> None:
+    without_plan = GeneratorEncoder(tokenizer, Prompts()).request(make_episode()).num_tokens
+    heading = len(tokenizer("\n\n## Plan\n")["input_ids"])
+    for spare, room in ((heading + 3, 3), (heading, 0)):
+        encoder = GeneratorEncoder(tokenizer, Prompts(), window=without_plan + spare)
+        if room:
+            line = check_episodes(encoder, [make_episode()], make_model())
+            assert line.endswith("; plans have 3 tokens at least")
+        else:
+            with pytest.raises(ValueError, match=r"episode book/1: .* no room for a plan"):
+                check_episodes(encoder, [make_episode()], make_model())
+
+
 def test_an_episode_that_cannot_be_scored_is_named_before_training(
     make_model: MakeModel, encoder: GeneratorEncoder, make_episode: Callable[..., Episode]
 ) -> None:
