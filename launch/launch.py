@@ -36,5 +36,5 @@ def main(argv: Sequence[str]) -> int:
     ]
     with tempfile.TemporaryDirectory() as folder:
         # Nothing is run, so no run folder is left behind.
-        settings.append(f"hydra.run.dir={folder}/run")
+        settings += [f"hydra.run.dir={folder}/run", "hydra/job_logging=none"]
         return run_with_hydra(f"launch {kind}", KINDS[kind], settings, CONFIG_DIR, False)
