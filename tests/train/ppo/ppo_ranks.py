@@ -21,6 +21,7 @@ from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
 from rewards.types import Score
+from train.algorithms import order_of
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings
 from train.scratch import random_model, train_tokenizer
@@ -73,13 +74,13 @@ def policy_of(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     return policy
 
 
-def arguments_of(mode: str) -> dict[str, Any]:
+def deepspeed_of(mode: str) -> dict[str, Any] | None:
     if not mode.startswith("zero"):
-        return {}
+        return None
     stage: dict[str, Any] = {"stage": int(mode[4])}
     if stage["stage"] == 3:
         stage["stage3_gather_16bit_weights_on_model_save"] = True
-    return {"deepspeed": {**ZERO, "zero_optimization": stage}}
+    return {**ZERO, "zero_optimization": stage}
 
 
 def main(mode: str, folder: Path) -> None:
@@ -107,7 +108,6 @@ def main(mode: str, folder: Path) -> None:
         warmup_ratio=0.0,
         beta=0.1,
         save_steps=2,
-        arguments=arguments_of(mode),
     )
     lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     resume_from = folder / "checkpoint-2" if mode.endswith("resumed") else None
@@ -116,13 +116,14 @@ def main(mode: str, folder: Path) -> None:
         tokenizer,
         SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
         LengthReward(),
-        world.episodes("train"),
+        order_of(world.episodes("train"), settings, seed=0),
         settings,
         output_dir=folder,
         seed=0,
         callbacks=[logged],
         resume_from=resume_from,
         peft_config=lora if mode.endswith("lora") else None,
+        deepspeed=deepspeed_of(mode),
     )
     assert isinstance(policy, PeftModel) is mode.endswith("lora")
     if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
