@@ -20,6 +20,7 @@ from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from train.config.validate import parse
+from train.episode_order import EpisodeOrder
 from train.grpo import GrpoSettings, train_grpo
 from train.reward_config import build_terms, check_groups, distractors
 from train.schema import RewardConfig, RunConfig, TermConfig
@@ -107,7 +108,7 @@ def test_a_policy_learns_from_all_terms_at_once_and_each_is_logged(
         encoder.tokenizer,
         SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
         reward_of(RewardConfig(terms), make_model(), encoder, world),
-        world.episodes("train"),
+        EpisodeOrder(world.episodes("train"), 2, 1, seed=0),
         GrpoSettings(
             max_steps=1,
             num_generations=4,
