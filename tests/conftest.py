@@ -38,6 +38,17 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """DeepSpeed compiles its CPU kernels into a folder of these tests.
+
+    In the user's cache, the lock of a compilation that was killed makes every later one wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("kernels")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_books() -> Path:
     """The shelf of real books beside the repository; a test that wants it is skipped without."""

@@ -66,14 +66,11 @@ def training_ranks() -> ModuleType:
     return module
 
 
-UNSEEN = pytest.mark.skip(reason="to be seen to pass again since runs have an order of episodes")
-
-
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param(QUICK, id="quick"),
-        pytest.param(ALL, id="all", marks=[pytest.mark.slow, UNSEEN]),
+        pytest.param(ALL, id="all", marks=pytest.mark.slow),
     ],
 )
 def ways(

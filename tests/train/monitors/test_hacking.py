@@ -97,7 +97,6 @@ def test_a_reward_for_length_is_stopped_with_a_checkpoint_and_status_3(shared: P
     assert not (done.folder / "error.txt").exists()
 
 
-@pytest.mark.skip(reason="to be seen to pass again since the margin bounds it")
 def test_a_reward_for_copying_is_stopped_as_its_plans_fit_no_book(shared: Path) -> None:
     done = train(
         shared, "copied", *ANY_TEXT, "+reward.terms.copied.term._target_=hackable.Copied", MARGIN
@@ -108,7 +107,6 @@ def test_a_reward_for_copying_is_stopped_as_its_plans_fit_no_book(shared: Path) 
     assert done.values("gain")[-1] < done.values("gain")[0]
 
 
-@pytest.mark.skip(reason="to be seen to pass again since the margin bounds it")
 def test_an_honest_reward_trips_nothing(shared: Path) -> None:
     done = train(shared, "honest", MARGIN)
     assert done.status == 0, done.said[-30:]

@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skip(reason="to be seen to pass again since runs have an order of episodes"),
 ]
 SCRIPT = Path(__file__).with_name("ppo_ranks.py")
 
