@@ -2,8 +2,8 @@
 
     python -m benchmarks.balance_simulation
 
-runs the very planner that `rewards.distributed` runs, on request lengths as published for VR-CLI
-(arXiv 2503.22828), and writes `benchmarks/results/balance_simulation.json`.
+runs the very planner that `rewards.ranks.distributed` runs, on request lengths as published for
+VR-CLI (arXiv 2503.22828), and writes `benchmarks/results/balance_simulation.json`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from rewards.balance import assign, balance, ideal_flops, makespan_flops
-from rewards.distributed import ROW_INTS, Job, Row, plan_jobs
-from rewards.flops import GroupCost, ModelShape, group_flops
-from rewards.packing import packed_bytes
+from rewards.likelihood.flops import GroupCost, ModelShape, group_flops
+from rewards.ranks.balance import assign, balance, ideal_flops, makespan_flops
+from rewards.ranks.distributed import ROW_INTS, Job, Row, plan_jobs
+from rewards.ranks.packing import packed_bytes
 from train.bench.machine import describe_machine
 from train.bench.scales import CUDA
 
@@ -105,7 +105,7 @@ def held_rows(episodes: Sequence[Episode], num_ranks: int, attempts: int) -> lis
 
 
 def row(episodes: Sequence[Episode], index: int, attempt: int) -> Row:
-    """What `rewards.distributed.request_row` would give, with numbers in place of digests."""
+    """What `rewards.ranks.distributed.request_row` would give, with numbers in place of digests."""
     episode = episodes[index]
     suffix = episode.plans[attempt] + episode.chapter
     return index, 0, index, attempt, episode.context, suffix, episode.chapter

@@ -10,7 +10,7 @@ from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
 from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
-from rewards.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
+from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import Likelihood, LikelihoodScorer, Measured, Pair, Score, ScoreRequest
 from rewards.weighted_sum import WeightedTerm, group_terms, term_values, weighted_sum
 

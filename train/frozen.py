@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TorchAoConfig
 from transformers.distributed.configuration_utils import DistributedConfig
 
-from rewards.equal_forwards import shard_layers
+from rewards.ranks.equal_forwards import shard_layers
 from train.models import load_model
 from train.schema import ModelConfig, Quantization, ShardingConfig
 

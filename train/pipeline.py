@@ -19,8 +19,8 @@ import envs
 import rewards
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source, Split
+from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
-from rewards.model_limits import context_window
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
 from train import algorithms, ranks, zero

@@ -12,20 +12,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import rewards
 from envs.types import Episode
-from rewards.budget import find_max_tokens
-from rewards.checks import check_request
-from rewards.departure import Departure
-from rewards.distributed import DistributedScorer
 from rewards.encode import GeneratorEncoder
-from rewards.equal_forwards import EqualForwards
-from rewards.exchange import Exchange
-from rewards.flops import ModelShape
-from rewards.generator_key import generator_key
-from rewards.likelihood_store import DiskLikelihoodStore
-from rewards.noise import Noise, measure_noise, noise_line
-from rewards.oracle import dense_oracle
-from rewards.prefix_store import PrefixStore
-from rewards.shared_prefix import SharedPrefixScorer
+from rewards.exactness.departure import Departure
+from rewards.exactness.noise import Noise, measure_noise, noise_line
+from rewards.likelihood.budget import find_max_tokens
+from rewards.likelihood.checks import check_request
+from rewards.likelihood.flops import ModelShape
+from rewards.likelihood.oracle import dense_oracle
+from rewards.prefix.prefix_store import PrefixStore
+from rewards.prefix.shared_prefix import SharedPrefixScorer
+from rewards.ranks.distributed import DistributedScorer
+from rewards.ranks.equal_forwards import EqualForwards
+from rewards.ranks.exchange import Exchange
+from rewards.stores.generator_key import generator_key
+from rewards.stores.likelihood_store import DiskLikelihoodStore
 from rewards.types import LikelihoodScorer, ScoreRequest
 from rewards.weighted_sum import WeightedTerm, first_threshold
 from train.cache import digest, source_fingerprint

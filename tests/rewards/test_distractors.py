@@ -10,9 +10,9 @@ import pytest
 from transformers import PreTrainedModel
 
 from envs.types import Chapter, Episode, Guidance, PlanStatus, Reply, Rollout
-from rewards.dense import DenseScorer
 from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.contrastive import Contrastive
 from rewards.types import Likelihood, ScoreRequest

@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel
 
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
-from rewards.likelihood_store import DiskLikelihoodStore
+from rewards.stores.likelihood_store import DiskLikelihoodStore
 from rewards.terms.raw import Raw
 from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest

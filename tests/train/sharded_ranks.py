@@ -21,9 +21,9 @@ from accelerate import PartialState
 from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
-from rewards.dense import DenseScorer
-from rewards.generator_key import weights_digest
-from rewards.rounding import largest_difference
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.rounding import largest_difference
+from rewards.stores.generator_key import weights_digest
 from rewards.types import ScoreRequest
 from train.frozen import load_frozen
 from train.models import load_model

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.generator_key import weights_digest
+from rewards.stores.generator_key import weights_digest
 from train import pipeline
 from train.adapters import shares_weights
 from train.config.validate import parse

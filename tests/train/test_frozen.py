@@ -14,10 +14,10 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.types import Episode
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
-from rewards.generator_key import weights_digest
-from rewards.rounding import largest_difference
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.rounding import largest_difference
+from rewards.stores.generator_key import weights_digest
 from train.frozen import load_frozen, replicas
 from train.models import load_model, save_model
 from train.schema import ModelConfig, ScorerConfig, ShardingConfig

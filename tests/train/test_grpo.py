@@ -18,8 +18,8 @@ from envs.prompts import Prompts
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Episode, PlanStatus, Rollout
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Score

@@ -16,8 +16,8 @@ from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Score

@@ -16,8 +16,8 @@ from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Guidance, PlanStatus, Reply, Rollout
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement
 from train.config.validate import parse
 from train.episode_order import EpisodeOrder

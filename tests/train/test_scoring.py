@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.prompts import Prompts
 from envs.types import Episode
-from rewards.dense import DenseScorer
 from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
 from rewards.terms.raw import Raw
 from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, ScoreRequest

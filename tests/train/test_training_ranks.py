@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from rewards.dense import DenseScorer
 from rewards.improvement import improvement_percent
+from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm

@@ -29,9 +29,9 @@ from envs.prompts import Prompts
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
-from rewards.distributed import DistributedScorer
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.ranks.distributed import DistributedScorer
 from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm

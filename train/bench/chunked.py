@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 
-from rewards.flops import ModelShape
-from rewards.logits import body
+from rewards.likelihood.flops import ModelShape
+from rewards.likelihood.logits import body
 from rewards.types import Likelihood, ScoreRequest
 from train.bench.contenders import likelihood, longest, padded, rows_in_order
 from train.bench.workload import Workload

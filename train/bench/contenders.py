@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rewards.flops import ModelShape
+from rewards.likelihood.flops import ModelShape
 from rewards.types import Likelihood, ScoreRequest
 from train.bench.workload import Workload
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rewards.flops import ModelShape
-from rewards.logits import body
+from rewards.likelihood.flops import ModelShape
+from rewards.likelihood.logits import body
 from train.bench.device import synchronize
 from train.bench.scales import CallShape
 from train.bench.workload import Workload

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rewards.rounding import token_differences
+from rewards.likelihood.rounding import token_differences
 from rewards.types import Likelihood
 from train.bench.contenders import Contender
 from train.bench.device import synchronize

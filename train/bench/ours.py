@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from rewards.flops import ModelShape
-from rewards.likelihood_store import MemoryLikelihoodStore
-from rewards.prefix_store import PrefixStore
-from rewards.shared_prefix import SharedPrefixScorer
+from rewards.likelihood.flops import ModelShape
+from rewards.prefix.prefix_store import PrefixStore
+from rewards.prefix.shared_prefix import SharedPrefixScorer
+from rewards.stores.likelihood_store import MemoryLikelihoodStore
 from rewards.types import Likelihood, ScoreRequest
 from train.bench.workload import Workload
 

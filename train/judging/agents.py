@@ -11,7 +11,7 @@ from pydantic import Field
 
 from envs.agents import Sampling, TransformersAgent
 from envs.tokens import chat_text
-from rewards.model_limits import context_window
+from rewards.likelihood.model_limits import context_window
 from train.frozen import on_device
 from train.judging.comparisons import Comparison
 from train.judging.judge import ask_judge, prompts

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from rewards.flops import ModelShape
+from rewards.likelihood.flops import ModelShape
 from train.bench.chunked import Chunked
 from train.bench.contenders import Contender, OneAtATime, PaddedBatch
 from train.bench.floor import Floor

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from rewards.dense import DenseScorer
-from rewards.rounding import largest_difference
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.rounding import largest_difference
 from rewards.types import Likelihood
 from train.bench.chunked import Chunked
 from train.bench.contenders import OneAtATime, PaddedBatch

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerCallback
 
 from envs.types import Rollout
-from rewards.dense import DenseScorer
+from rewards.likelihood.dense import DenseScorer
 from rewards.types import Score
 from train.ppo.settings import PpoSettings, divide
 
