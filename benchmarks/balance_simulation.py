@@ -13,7 +13,7 @@ import json
 import random
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from rewards.likelihood.flops import GroupCost, ModelShape, group_flops
-from rewards.ranks.balance import assign, balance, ideal_flops, makespan_flops
+from rewards.ranks.balance import assign, ideal_flops, rank_flops
 from rewards.ranks.distributed import ROW_INTS, Job, Row, plan_jobs
 from rewards.ranks.packing import packed_bytes
 from train.bench.machine import describe_machine
@@ -57,6 +57,7 @@ class Measured:
     prompts: int
     attempts: int
     makespan_ratio: float
+    """In the first epoch, with the baselines; later ones lack them."""
     makespan_ratio_worst: float
     """Of the seeds; the one above is their mean."""
     whole_groups_ratio: float
@@ -108,7 +109,8 @@ def row(episodes: Sequence[Episode], index: int, attempt: int) -> Row:
     """What `rewards.ranks.distributed.request_row` would give, with numbers in place of digests."""
     episode = episodes[index]
     suffix = episode.plans[attempt] + episode.chapter
-    return index, 0, index, attempt, episode.context, suffix, episode.chapter
+    is_baseline = int(attempt == 0)
+    return index, 0, index, attempt, episode.context, suffix, episode.chapter, is_baseline
 
 
 def bytes_moved(rows: Sequence[Sequence[Row]], jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
@@ -137,6 +139,17 @@ def as_they_come(costs: Sequence[GroupCost], rows: Sequence[Sequence[Row]]) -> f
     )
 
 
+def held_members(
+    rows: Sequence[Sequence[Row]], jobs: Sequence[Job], num_ranks: int
+) -> list[dict[int, set[int]]]:
+    """What each rank scores: by episode, the attempts."""
+    members: list[dict[int, set[int]]] = [defaultdict(set) for _ in range(num_ranks)]
+    for job in jobs:
+        index, _, _, attempt, *_ = rows[job.sender][job.holders[job.sender]]
+        members[job.replica][index].add(attempt)
+    return members
+
+
 def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) -> Measured:
     seen = defaultdict(list)
     for seed in SEEDS:
@@ -156,12 +169,10 @@ def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) 
         seen["rows"].append(rows_bytes)
         costs = [episode.cost(shape) for episode in episodes]
         ideal = ideal_flops(costs, num_ranks)
-        plan = balance(costs, num_ranks)
-        seen["makespan"].append(makespan_flops(costs, plan) / ideal)
-        pieces = sum(len(shares) for shares in plan)
-        split = {s.group for shares in plan for s in shares if len(s.members) <= attempts}
-        assert bool(split) == (pieces > num_prompts)
-        seen["split"].append(len(split) / num_prompts)
+        members = held_members(rows, jobs, num_ranks)
+        seen["makespan"].append(max(rank_flops(costs, mine) for mine in members) / ideal)
+        pieces = Counter(index for mine in members for index in mine)
+        seen["split"].append(sum(n > 1 for n in pieces.values()) / num_prompts)
         totals = [cost.total for cost in costs]
         whole = max(sum(totals[i] for i in mine) for mine in assign(totals, num_ranks))
         seen["whole"].append(whole / ideal)
