@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rewards.likelihood.checks import check_plain
 from rewards.likelihood.flops import GroupCost, ModelShape, group_flops
-from rewards.ranks.balance import balance
+from rewards.ranks.balance import balance, rank_flops
 from rewards.ranks.exchange import Exchange, LostRank
 from rewards.ranks.packing import (
     check_packable,
@@ -204,8 +204,8 @@ def plan_jobs(
 ) -> list[Job]:
     """Who scores what, from the rows of all ranks; every rank makes the same plan of them.
 
-    What is scored by itself goes where its group goes and has no say in that, unless there is
-    nothing else. The jobs come in the order in which a replica receives them: by sender.
+    What is scored by itself goes where its group goes and has no say in that, unless it is alone.
+    The jobs come in the order in which a replica receives them: by sender.
     """
     holders: dict[Row, dict[int, int]] = defaultdict(dict)
     apart: set[Row] = set()
@@ -217,20 +217,26 @@ def plan_jobs(
     groups: dict[Row, list[Row]] = defaultdict(list)
     for row in holders:
         groups[row[:INTS_PER_DIGEST]].append(row)
-    jobs: list[Job] = []
     deciding = [[r for r in rows if r not in apart] or rows for rows in groups.values()]
-    shares = balance([_cost(rows, shape) for rows in deciding], num_replicas)
-    waiting = {index: set(rows) for index, rows in enumerate(groups.values())}
-    for replica, own in enumerate(shares):
-        for share in own:
-            chosen = [deciding[share.group][m] for m in share.members]
-            # The first replica to have a part of a group has what is scored by itself as well.
-            rest = waiting[share.group].difference(deciding[share.group])
-            waiting[share.group] -= rest
-            jobs += [
-                Job(holders[row], replica, row[-1], row in apart)
-                for row in [*chosen, *sorted(rest)]
-            ]
+    costs = [_cost(rows, shape) for rows in deciding]
+    plan = balance(costs, num_replicas)
+    chosen = [[deciding[s.group][m] for s in shares for m in s.members] for shares in plan]
+    loads = [rank_flops(costs, {s.group: s.members for s in shares}) for shares in plan]
+    replicas_of: dict[int, list[int]] = defaultdict(list)
+    for replica, shares in enumerate(plan):
+        for share in shares:
+            replicas_of[share.group].append(replica)
+    for index, rows in enumerate(groups.values()):
+        if rest := [row for row in rows if row not in deciding[index]]:
+            # Where the group is split, with the idlest of those that read its prefix anyway.
+            replica = min(replicas_of[index], key=lambda r: loads[r])
+            chosen[replica] += rest
+            loads[replica] += sum(_cost(rest, shape).members)
+    jobs = [
+        Job(holders[row], replica, row[-1], row in apart)
+        for replica, rows in enumerate(chosen)
+        for row in rows
+    ]
     return sorted(jobs, key=lambda job: job.sender)
 
 

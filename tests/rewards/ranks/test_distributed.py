@@ -169,7 +169,7 @@ def test_whoever_holds_a_request_gets_its_answer_and_the_first_sends_it() -> Non
     assert [job.sender for job in jobs] == [1, 1]
 
 
-def test_what_is_scored_by_itself_goes_to_the_first_replica_that_has_its_group() -> None:
+def test_what_is_scored_by_itself_goes_to_a_replica_that_has_its_group() -> None:
     plans = [ScoreRequest("book/1", (1, 2), (plan,), (3,)) for plan in range(4)]
     plain = ScoreRequest("book/1", (1, 2), (), (3,), by_itself=True)
     without = plan_jobs([rows(*plans)], 2, SHAPE)
