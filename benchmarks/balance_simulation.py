@@ -63,7 +63,7 @@ class Measured:
     makespan_ratio_worst: float
     """Of the seeds; the one above is their mean."""
     first_epoch_ratio: float
-    """With the baselines, which go where the attempts go."""
+    """With the baselines, which go where the attempts go; the other ratios are without them."""
     whole_groups_ratio: float
     """Without ever splitting a group."""
     as_they_come_ratio: float
@@ -138,7 +138,7 @@ def as_they_come(costs: Sequence[GroupCost], rows: Sequence[Sequence[Row]]) -> f
     """The busiest rank's operations where no request changes its rank."""
     return max(
         sum(costs[index].prefix for index in {r[0] for r in mine})
-        + sum(costs[r[0]].members[r[3]] for r in mine)
+        + sum(costs[r[0]].members[r[3]] for r in mine if r[3] != BASELINE)
         for mine in rows
     )
 
@@ -172,15 +172,16 @@ def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) 
         seen["total"].append(num_ranks * rows_bytes + sum(requests) + sum(answers) + fixed)
         seen["rows"].append(rows_bytes)
         costs = [episode.cost(shape) for episode in episodes]
-        ideal = ideal_flops(costs, num_ranks)
         members = held_members(rows, jobs, num_ranks)
-        seen["first"].append(max(rank_flops(costs, mine) for mine in members) / ideal)
+        busiest = max(rank_flops(costs, mine) for mine in members)
+        seen["first"].append(busiest / ideal_flops(costs, num_ranks))
         attempts_only = [{i: kept for i in m if (kept := m[i] - {BASELINE})} for m in members]
-        later = ideal_flops([GroupCost(c.prefix, c.members[1:]) for c in costs], num_ranks)
-        seen["makespan"].append(max(rank_flops(costs, mine) for mine in attempts_only) / later)
+        later = [GroupCost(c.prefix, c.members[BASELINE + 1 :]) for c in costs]
+        ideal = ideal_flops(later, num_ranks)
+        seen["makespan"].append(max(rank_flops(costs, mine) for mine in attempts_only) / ideal)
         pieces = Counter(index for mine in members for index in mine)
         seen["split"].append(sum(n > 1 for n in pieces.values()) / num_prompts)
-        totals = [cost.total for cost in costs]
+        totals = [cost.total for cost in later]
         whole = max(sum(totals[i] for i in mine) for mine in assign(totals, num_ranks))
         seen["whole"].append(whole / ideal)
         seen["unmoved"].append(as_they_come(costs, rows) / ideal)

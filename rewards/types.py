@@ -40,9 +40,9 @@ class ScoreRequest:
     `mixture` is None where the scorer's one generator writes alone.
 
     What goes through a model together decides the last digits of each. A request that is scored
-    `by_itself` shares no batch, so that neither its likelihood nor any other in the call depends on
-    who is there; it shares the prefix all the same. That is how, not what: with it and without it,
-    a request is the same.
+    `by_itself` shares no batch, so that no digit of the others depends on whether it is there; it
+    shares their prefix where they share it. That is how, not what: with it and without it, a
+    request is the same, and where equal ones of a call differ in it, either way may be taken.
     """
 
     episode_id: str

@@ -80,14 +80,17 @@ def scoring_noise(
 
     With several processes, all have to ask for it together.
     """
-    copied = model if model.dtype == torch.float32 else fp32_copy(model)
+    max_tokens = tokens_per_batch(model, config)
+
+    def dense(exact: PreTrainedModel | None) -> DenseScorer | None:
+        return exact and DenseScorer(exact, max_tokens, config.positions_per_chunk)
+
     # One oracle, one precision: where one process lacks the memory for a copy, none takes its own.
-    is_missing = ranks.any_says(copied is None)
-    exact = model if copied is None or is_missing else copied
-    dense = DenseScorer(exact, tokens_per_batch(model, config), config.positions_per_chunk)
-    noise = measure_noise(
-        scorer, over_processes(dense, model, config.sharding), exact.dtype, requests
-    )
+    is_exact = model.dtype == torch.float32
+    oracle = None if is_exact else if_all_can(lambda: dense(fp32_copy(model)))
+    dtype = model.dtype if oracle is None else torch.float32
+    oracle = over_processes(oracle or DenseScorer(model, max_tokens), model, config.sharding)
+    noise = measure_noise(scorer, oracle, dtype, requests)
     line, is_fine = noise_line(noise, first_threshold(terms))
     return noise, line if is_fine else f"WARNING: {line}"
 
@@ -101,10 +104,10 @@ def int8_error(
     have to ask for it together.
     """
     rounded = scorer.score(requests)
-    whole = _unless_memory_is_short(lambda: load_frozen(generator, "generator.model")[0])
-    exact = whole and _unless_memory_is_short(
-        lambda: make_scorer(whole, ScorerConfig()).score(requests)
-    )
+    # One by one: what one process cannot begin, the others must not begin without it.
+    whole = if_all_can(lambda: load_frozen(generator, "generator.model")[0])
+    whole_scorer = whole and if_all_can(lambda: make_scorer(whole, ScorerConfig()))
+    exact = whole_scorer and if_all_can(lambda: whole_scorer.score(requests))
     if exact is None:
         return (
             "int8 generator: its error was not measured, since the whole generator does not fit "
@@ -113,16 +116,17 @@ def int8_error(
     return f"int8 generator: {Departure.between(exact, rounded, requests)}"
 
 
-def _unless_memory_is_short(work: Callable[[], T]) -> T | None:
-    """What all processes make of it; None, in all of them, where one ran out of memory."""
+def if_all_can(work: Callable[[], T | None]) -> T | None:
+    """What each process makes of it; None in all of them where one has none or lacks the memory."""
     found, error = None, None
     try:
         found = work()
     except Exception as caught:
         error = caught
-    # What one process raised in scoring, all raise; the one it came from knows the cause.
-    causes = () if error is None else (error, error.__cause__)
-    if ranks.any_says(any(isinstance(e, Exception) and is_out_of_memory(e) for e in causes)):
+    # What one process raised in scoring, all raise; the one that it came from knows the cause.
+    causes = (error, error.__cause__) if error is not None else ()
+    is_short = any(isinstance(cause, Exception) and is_out_of_memory(cause) for cause in causes)
+    if ranks.any_says(is_short or (error is None and found is None)):
         return None
     if error is not None:
         raise error

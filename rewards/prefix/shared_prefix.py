@@ -59,7 +59,8 @@ class SharedPrefixScorer:
                 episode.
         """
         groups: dict[TokenIds, list[ScoreRequest]] = {}
-        for request in dict.fromkeys(requests):
+        # Those by themselves last: the order of groups, and of rows alike, is that of the others.
+        for request in sorted(dict.fromkeys(requests), key=lambda r: r.by_itself):
             check_plain(request)
             check_request(request, self.model.config)
             groups.setdefault(request.prefix_ids, []).append(request)
@@ -79,9 +80,9 @@ class SharedPrefixScorer:
     def _score_group(self, group: Sequence[ScoreRequest]) -> dict[ScoreRequest, Likelihood] | None:
         """Scores requests of one prefix and one regime; None where the dense scorer should.
 
-        Those that are scored by themselves have no say in how, where there are others.
+        Those that are scored by themselves have no say in it.
         """
-        deciding = [r for r in group if not r.by_itself] or group
+        deciding = [request for request in group if not request.by_itself]
         if not self._pays(deciding) or (path := self._path(deciding)) is None:
             return None
         return self.score_along(path, self.prefix(group[0]), group)
@@ -107,16 +108,14 @@ class SharedPrefixScorer:
         return None
 
     def _pays(self, group: Sequence[ScoreRequest]) -> bool:
-        """Whether sharing saves more than the calls that it adds, all counted in tokens."""
-        prefix_ids = group[0].prefix_ids
-        if not prefix_ids:
-            return False
-        is_kept = self.prefixes is not None and prefix_ids in self.prefixes
-        saved = len(prefix_ids) * (len(group) if is_kept else len(group) - 1)
+        """Whether sharing saves more than the calls that it adds, all counted in tokens.
+
+        As if no prefix were kept: what a store holds must not decide the last digits.
+        """
+        saved = sum(len(request.prefix_ids) for request in group[1:])
         # One call for the prefix and one for what follows, where dense rows of many groups share
         # theirs; a group too large for one call is large enough for calls not to matter.
-        calls = 1 if is_kept else 2
-        return saved > calls * tokens_per_call(self.model.device)
+        return saved > 2 * tokens_per_call(self.model.device)
 
     def prefix(self, request: ScoreRequest) -> Prefix:
         """The state behind the request's prefix, kept or made now."""

@@ -208,16 +208,17 @@ def plan_jobs(
     The jobs come in the order in which a replica receives them: by sender.
     """
     holders: dict[Row, dict[int, int]] = defaultdict(dict)
-    apart: set[Row] = set()
+    by_themselves: set[Row] = set()
     for rank, rows in enumerate(rows_by_rank):
         for place, (*what, by_itself) in enumerate(rows):
             holders[tuple(what)][rank] = place
             if by_itself:
-                apart.add(tuple(what))
+                by_themselves.add(tuple(what))
     groups: dict[Row, list[Row]] = defaultdict(list)
-    for row in holders:
+    # Last, so that the order of groups, which decides between equals, is that of the others.
+    for row in sorted(holders, key=lambda row: row in by_themselves):
         groups[row[:INTS_PER_DIGEST]].append(row)
-    deciding = [[r for r in rows if r not in apart] or rows for rows in groups.values()]
+    deciding = [[r for r in rows if r not in by_themselves] or rows for rows in groups.values()]
     costs = [_cost(rows, shape) for rows in deciding]
     plan = balance(costs, num_replicas)
     chosen = [[deciding[s.group][m] for s in shares for m in s.members] for shares in plan]
@@ -227,13 +228,13 @@ def plan_jobs(
         for share in shares:
             replicas_of[share.group].append(replica)
     for index, rows in enumerate(groups.values()):
-        if rest := [row for row in rows if row not in deciding[index]]:
+        for row in rows[len(deciding[index]) :]:
             # Where the group is split, with the idlest of those that read its prefix anyway.
             replica = min(replicas_of[index], key=lambda r: loads[r])
-            chosen[replica] += rest
-            loads[replica] += sum(_cost(rest, shape).members)
+            chosen[replica].append(row)
+            loads[replica] += sum(_cost([row], shape).members)
     jobs = [
-        Job(holders[row], replica, row[-1], row in apart)
+        Job(holders[row], replica, row[-1], row in by_themselves)
         for replica, rows in enumerate(chosen)
         for row in rows
     ]
@@ -266,7 +267,7 @@ def _rows_of(requests: Sequence[ScoreRequest]) -> tuple[list[Row], Exception | N
             check_plain(request)
             check_packable(request)
         return [request_row(request) for request in requests], None
-    except ValueError as error:
+    except Exception as error:
         # Whatever is wrong here, the other ranks wait for this one's rows.
         return [], error
 

@@ -91,7 +91,7 @@ def pack_error(error: Exception) -> Tensor:
     families = [code for code, family in ERROR_FAMILIES.items() if isinstance(error, family)]
     # What only we can get wrong, an assertion say, is known by its name.
     text = str(error) if families else f"{type(error).__name__}: {error}"
-    return _as_tensor(bytes([families[0] if families else 3]) + text.encode())
+    return _as_tensor(bytes([families[0] if families else 3]) + _encoded(text))
 
 
 def unpack_error(message: Tensor) -> tuple[type[Exception], str] | None:
@@ -116,8 +116,13 @@ def unpack_likelihoods(message: Tensor, gold_lens: Sequence[int]) -> list[Likeli
 
 
 def _sequences(request: ScoreRequest) -> tuple[TokenIds, ...]:
-    name = tuple(request.episode_id.encode())
+    name = tuple(_encoded(request.episode_id))
     return name, request.prefix_ids, request.guidance_ids, request.gold_ids
+
+
+def _encoded(text: str) -> bytes:
+    # A lone surrogate, as JSON can hold one, must not keep a rank from answering.
+    return text.encode(errors="backslashreplace")
 
 
 def _as_tensor(content: bytes) -> Tensor:

@@ -66,9 +66,8 @@ class DiskLikelihoodStore:
             )
         text = json.dumps(dict(generator_key), sort_keys=True, indent=2) + "\n"
         self.folder = Path(path) / hashlib.sha256(FORMAT + text.encode()).hexdigest()[:32]
-        self.folder.mkdir(parents=True, exist_ok=True)
         # Read by people only.
-        _write(self.folder / "generator.json", text.encode())
+        self._keep(self.folder / "generator.json", text.encode())
 
     def lookup(self, requests: Iterable[ScoreRequest]) -> dict[ScoreRequest, Likelihood]:
         found = {request: self._read(request.digest) for request in requests}
@@ -80,13 +79,15 @@ class DiskLikelihoodStore:
         What cannot be written is logged and not kept: it is only a cache, and the run goes on.
         """
         for request, likelihood in likelihoods.items():
-            path = self._path(request.digest)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, _encode(request.digest, likelihood))
-            except OSError as error:
-                logger.warning("likelihoods are not kept: %s", error)
-                return
+            key = request.digest
+            self._keep(self._path(key), _encode(key, likelihood))
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, content)
+        except OSError as error:
+            logger.warning("likelihoods are not kept: %s", error)
 
     def _read(self, key: bytes) -> Likelihood | None:
         path = self._path(key)

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,17 @@ from torch.distributed.tensor import DTensor
 from transformers.utils import logging
 
 from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.flops import ModelShape
 from rewards.likelihood.rounding import largest_difference
+from rewards.ranks.distributed import DistributedScorer
+from rewards.ranks.exchange import Exchange
 from rewards.stores.generator_key import weights_digest
-from rewards.types import ScoreRequest
+from rewards.types import Likelihood, ScoreRequest
 from train.frozen import load_frozen
 from train.models import load_model
 from train.schema import ModelConfig, ScorerConfig, ShardingConfig
 from train.scoring import make_scorer
+from train.scoring_checks import if_all_can, scoring_noise
 
 NUM_RANKS = 4
 SHARDINGS = (
@@ -58,15 +63,39 @@ def scored(folder: Path, sharding: ShardingConfig) -> dict[str, Any]:
     asked = [request for number in range(rank) for request in episode(10 * rank + number)]
     scorer = make_scorer(model, ScorerConfig(sharding=sharding))
     found = [scorer.score(asked) for _ in range(2)][-1]
+    # All ranks ask for the same, and the oracle as well is of the spread model.
+    spread = ScorerConfig(sharding=sharding)
+    noise, _ = scoring_noise(scorer, model, spread, episode(1), [])
     whole, _ = load_model(config, "generator.model")
     expected = DenseScorer(whole).score(asked)
     weight = model.get_parameter("model.layers.0.mlp.up_proj.weight")
     assert isinstance(weight, DTensor)
     return {
+        "noise_points": noise.largest,
         "off_by": largest_difference(found, expected),
         "share_of_weights": weight.to_local().numel() / weight.numel(),
         "is_key_of_whole": weights_digest(model) == weights_digest(whole),
     }
+
+
+def short_of_memory(scores: bool) -> bool:
+    """Whether all ranks give up where the first one lacks memory, before or while they score."""
+    shape = ModelShape(1000, 1, 0, 0, 8, 8, 50)
+
+    class Short:
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+            if requests:
+                raise MemoryError
+            return []
+
+    def work() -> list[Likelihood]:
+        if scores:
+            return DistributedScorer(Short(), shape, Exchange()).score(episode(1)[:1])
+        if PartialState().process_index == 0:
+            raise MemoryError
+        return []
+
+    return if_all_can(work) is None
 
 
 def play(rank: int, folder: Path) -> None:
@@ -80,7 +109,10 @@ def play(rank: int, folder: Path) -> None:
         "gloo", store=store, rank=rank, world_size=NUM_RANKS, timeout=timedelta(seconds=100)
     )
     PartialState(cpu=True)
-    seen = [scored(folder, sharding) for sharding in SHARDINGS]
+    seen = {
+        "shardings": [scored(folder, sharding) for sharding in SHARDINGS],
+        "gave_up": [short_of_memory(scores) for scores in (False, True)],
+    }
     (folder / f"{rank}.json").write_text(json.dumps(seen))
 
 

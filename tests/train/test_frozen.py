@@ -40,15 +40,15 @@ def generator(
 
 
 @pytest.fixture(scope="module")
-def seen_by_ranks(generator: Path, repository: Path) -> list[list[dict[str, Any]]]:
-    """What each of four ranks saw under each way to spread a generator."""
+def seen_by_ranks(generator: Path, repository: Path) -> list[dict[str, Any]]:
+    """What each of four ranks saw: under each way to spread a generator, and short of memory."""
     environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(RANKS), str(generator)],
         env=environment,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads((generator / f"{rank}.json").read_text()) for rank in range(4)]
@@ -60,12 +60,19 @@ def seen_by_ranks(generator: Path, repository: Path) -> list[list[dict[str, Any]
     ids=["tensor_parallel_of_2", "fsdp_of_2", "fsdp_of_all"],
 )
 def test_a_generator_spread_over_ranks_scores_as_a_whole_one(
-    seen_by_ranks: list[list[dict[str, Any]]], place: int, share: float
+    seen_by_ranks: list[dict[str, Any]], place: int, share: float
 ) -> None:
-    for seen in seen_by_ranks:
+    for seen in (rank["shardings"] for rank in seen_by_ranks):
         assert seen[place]["share_of_weights"] == share
         assert seen[place]["off_by"] < 1e-4
+        assert seen[place]["noise_points"] < 1e-2
         assert seen[place]["is_key_of_whole"]
+
+
+def test_all_ranks_give_up_where_one_lacks_memory_before_it_scores_or_while(
+    seen_by_ranks: list[dict[str, Any]],
+) -> None:
+    assert [rank["gave_up"] for rank in seen_by_ranks] == [[True, True]] * 4
 
 
 @pytest.mark.parametrize(("ranks_per_replica", "num_processes"), [(None, 1), (3, 4), (8, 4)])

@@ -93,7 +93,7 @@ def test_no_digit_depends_on_whether_a_request_that_is_scored_by_itself_is_there
     plain = replace(group[0], by_itself=True)
     with_plain, without = scored([plain, *group[1:]]), scored(group[1:])
     assert with_plain[1:] == without
-    # Nor its own on who else is there: of one plan or of six.
+    # Nor its own on how many others share their prefix: three or six.
     assert scored([plain, *group[1:4]])[0] == with_plain[0]
 
 

@@ -174,9 +174,9 @@ BAD_REQUESTS = {
     "empty": ScoreRequest("book/empty", (1, 2), (), ()),
     # Found by the rank that asks, which cannot even hand it on.
     "huge_id": ScoreRequest("book/huge", (1, 2**40), (), (3,)),
-    "mixture": ScoreRequest(
-        "book/mixed", (1,), (), (3,), Mixture(("a", "b"), ProductOfExperts((0.5, 0.5)))
-    ),
+    "mixture": ScoreRequest("book/mixed", (1,), (), (3,), TOGETHER),
+    # A name that is no text, as JSON can hold one, and no chapter.
+    "surrogate": ScoreRequest("book/\ud800", (1, 2), (), ()),
 }
 
 

@@ -115,6 +115,7 @@ def test_all_ranks_of_a_replica_score_the_same(seen_by_ranks: Seen, num_ranks: i
     [
         ("empty", ": episode book/empty: the gold chapter is empty."),
         ("huge_id", ": episode book/huge: a token id is 1099511627776, which no vocabulary has; "),
+        ("surrogate", r": episode book/\ud800: the gold chapter is empty."),
         ("mixture", ": episode book/mixed: the request combines the generators a, b, and "),
     ],
 )
@@ -169,18 +170,32 @@ def test_whoever_holds_a_request_gets_its_answer_and_the_first_sends_it() -> Non
     assert [job.sender for job in jobs] == [1, 1]
 
 
-def test_what_is_scored_by_itself_goes_to_a_replica_that_has_its_group() -> None:
-    plans = [ScoreRequest("book/1", (1, 2), (plan,), (3,)) for plan in range(4)]
+def test_what_is_scored_by_itself_goes_to_the_idlest_replica_that_has_its_group() -> None:
+    plans = [ScoreRequest("book/1", (1, 2), (plan,), (3,)) for plan in range(5)]
     plain = ScoreRequest("book/1", (1, 2), (), (3,), by_itself=True)
     without = plan_jobs([rows(*plans)], 2, SHAPE)
     jobs = plan_jobs([rows(plain, *plans)], 2, SHAPE)
-    assert [(j.replica, j.by_itself) for j in jobs if j.holders == {0: 0}] == [(0, True)]
+    # Three plans here, two there.
+    assert sorted(job.replica for job in without) == [0, 0, 0, 1, 1]
+    assert [job.replica for job in jobs if job.by_itself] == [1]
     # Who scores a plan does not depend on whether its baseline is known.
     assert [(j.replica, j.holders[0] - 1) for j in jobs if not j.by_itself] == [
         (j.replica, j.holders[0]) for j in without
     ]
     (alone,) = plan_jobs([rows(plain), []], 2, SHAPE)
     assert (alone.holders, alone.by_itself) == ({0: 0}, True)
+
+
+def test_of_equal_groups_the_one_whose_baseline_is_missing_does_not_come_first() -> None:
+    first, second = (
+        [ScoreRequest(f"book/{n}", (n, 2), (plan,), (3,)) for plan in range(4)] for n in (1, 2)
+    )
+    plain = ScoreRequest("book/2", (2, 2), (), (3,), by_itself=True)
+    known = plan_jobs([rows(*first, *second)], 2, SHAPE)
+    missing = plan_jobs([rows(plain, *first, *second)], 2, SHAPE)
+    assert [(j.replica, j.holders[0] - 1) for j in missing if not j.by_itself] == [
+        (j.replica, j.holders[0]) for j in known
+    ]
 
 
 def test_the_same_tokens_under_another_name_are_the_same_request() -> None:

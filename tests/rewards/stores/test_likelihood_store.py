@@ -103,7 +103,17 @@ def test_what_cannot_be_kept_or_read_is_logged_and_does_not_end_the_run(
     kept, read = [record.message for record in caplog.records]
     assert kept.startswith("likelihoods are not kept: ")
     assert read.endswith("; its likelihood is computed again")
-    assert [path.name for path in store.folder.iterdir() if path.name[0] == "."] == []
+    assert not list(store.folder.rglob(".*"))
+
+
+def test_a_store_that_cannot_be_made_keeps_nothing_and_does_not_end_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    store = DiskLikelihoodStore(tmp_path / "file" / "likelihoods", KEY)
+    store.add({REQUEST: LIKELIHOOD})
+    assert store.lookup([REQUEST]) == {}
+    assert [r.message[:27] for r in caplog.records[:2]] == ["likelihoods are not kept: ["] * 2
 
 
 def test_a_cache_that_was_deleted_fills_again(tmp_path: Path) -> None:
