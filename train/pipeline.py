@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 import envs
 import rewards
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source, Split
 from rewards.likelihood.model_limits import context_window
@@ -76,7 +77,7 @@ class Run:
     config: RunConfig
     source: Source
     order: EpisodeOrder
-    env: SoloPlanner
+    env: SoloPlanner | Collaboration
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
@@ -105,7 +106,8 @@ class Run:
             empty = [split for split in needed if not source.episodes(split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        check_trainer(config.trainer)
+        env = build(config.env, "env", prompts=config.prompts)
+        check_trainer(config.trainer, env, config.distributed.zero_stage)
         for stage in ("warm_start", "sft_baseline"):
             settings = getattr(config, stage)
             if config.distributed.zero_stage and settings and settings.optimizer == "muon":
@@ -127,7 +129,7 @@ class Run:
                 config.seed,
                 build(config.curriculum, "curriculum") if config.curriculum else None,
             ),
-            build(config.env, "env", prompts=config.prompts),
+            env,
             terms,
             progress,
             kept or {},
