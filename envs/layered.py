@@ -6,7 +6,7 @@ Source of the method: Liu et al. 2024 (DyLAN), arXiv 2310.02170.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -93,7 +93,7 @@ class Layered(Collaboration):
         last = _last_layer(turns)
         same = [words(self._said(turn)) == words(plan) for turn in last]
         share = [s / sum(same) if any(same) else 1 / len(same) for s in same]
-        total: Counter[str] = Counter()
+        total: dict[str, float] = defaultdict(float)
         for turn, part in zip(last, share, strict=True):
             total[turn.role] += part
         for number in range(last[0].round if last else 0, 1, -1):
@@ -127,7 +127,7 @@ class Layered(Collaboration):
         """The `kept` agents whose last plans were rated best; ties go to the first."""
         readers = _last_layer(play.turns)
         read = _layer(play.turns, readers[0].round - 1) if readers else []
-        rated: Counter[str] = Counter()
+        rated: dict[str, float] = defaultdict(float)
         for reader in readers:
             if self.rated_by == "numbers" and not _RATING.search(reader.reply.text):
                 play.events["failed/rating"] += 1

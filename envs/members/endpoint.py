@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -99,17 +100,17 @@ class Endpoint:
         if self.max_cost is not None and self.ledger.cost >= self.max_cost:
             self.ledger.add_failure("cost")
             return Reply("", failure="cost")
-        for attempt in range(self.max_retries + 1):
+        for attempt in count():
             try:
                 return self._read(self._post(client, conversation))
             except _Failed as failed:
-                last = failed
-            if attempt < self.max_retries:
+                if attempt == self.max_retries:
+                    self.ledger.add_failure(failed.why)
+                    return Reply("", failure=failed.why)
                 # Up to a half more, so that those who failed together do not come back together.
                 wait_s = self.backoff_s * 2**attempt * random.uniform(1.0, 1.5)
-                time.sleep(min(max(wait_s, last.wait_s or 0.0), self.max_wait_s))
-        self.ledger.add_failure(last.why)
-        return Reply("", failure=last.why)
+                time.sleep(min(max(wait_s, failed.wait_s or 0.0), self.max_wait_s))
+        raise AssertionError("the last attempt returns")
 
     def _post(self, client: httpx.Client, conversation: Conversation) -> bytes:
         """The body of the server's answer."""
@@ -186,10 +187,10 @@ def _usage(answer: Any) -> Usage | None:
     found = answer.get("usage")
     if not isinstance(found, dict):
         return None
-    counts = (found.get("prompt_tokens"), found.get("completion_tokens"))
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
+    read, generated = found.get("prompt_tokens"), found.get("completion_tokens")
+    if not isinstance(read, int) or not isinstance(generated, int) or min(read, generated) < 0:
         return None
-    return Usage(*counts)
+    return Usage(read, generated)
 
 
 def _seconds(header: str | None) -> float | None:
