@@ -83,6 +83,10 @@ class Layered(Collaboration):
         chosen = plans[vote([plan for plan, _ in plans])] if plans else ("", PlanStatus.NO_PLAN)
         return chosen if chosen[0] else self.plan_of(turns)
 
+    def measures(self, turns: Sequence[Turn]) -> Mapping[str, float]:
+        shares = self.importance(turns).items()
+        return {f"importance/{name}": share for name, share in shares}
+
     def importance(self, turns: Sequence[Turn]) -> dict[str, float]:
         """What each agent contributed to the end, over all layers; every layer's shares sum to 1.
 

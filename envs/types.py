@@ -187,6 +187,7 @@ class Rollout:
 
     `prompt` and `reply` are those of the last trained turn; `turns` are all of them, in order.
     `events` counts what happened beside them: failures (`failed/…`) and why it ended (`ended/…`).
+    `measures` are what else the env has to say of it, by name.
     """
 
     episode: Episode
@@ -196,6 +197,7 @@ class Rollout:
     outcome: Outcome
     turns: tuple[Turn, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def costs(self) -> dict[str, Cost]:

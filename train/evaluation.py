@@ -175,7 +175,8 @@ class Evaluator:
 
         agent = TransformersAgent(*model, how, self.config.batch_size, self.seed, answered)
         rollouts = self.env.play(self.episodes, agent)
-        advance(left, note=note)
+        if left:
+            advance(left, note=note)
         pairs = [(r.episode, r.outcome.plan) for r in rollouts]
         row = self._row(name, decoding, pairs, self._likelihoods(pairs, note, advance))
         counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}

@@ -7,7 +7,7 @@ said is part of any answer, so only the trained roles' tokens carry loss.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -92,11 +92,12 @@ def learned_places(rollout: Rollout, count: int, rng: random.Random) -> list[int
 
 
 def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """Means per play: what each member did, and how often each event happened."""
+    """Means per play: what each member did, how often each event happened, what was measured."""
     costs: dict[str, Cost] = defaultdict(Cost)
-    events: Counter[str] = Counter()
+    noted: dict[str, float] = defaultdict(float)
     for rollout in rollouts:
-        events.update(rollout.events)
+        for name, value in {**rollout.events, **rollout.measures}.items():
+            noted[name] += value
         for member, cost in rollout.costs.items():
             costs[member] += cost
     return {
@@ -105,7 +106,7 @@ def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
             for member, cost in costs.items()
             for name, value in vars(cost).items()
         },
-        **{f"play/{name}": count / len(rollouts) for name, count in events.items()},
+        **{f"play/{name}": value / len(rollouts) for name, value in noted.items()},
     }
 
 

@@ -17,9 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 import envs
 import rewards
+from envs.agents import Sampling, TransformersAgent
 from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source, Split
+from rewards.improvement import improvement_percent
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Score
@@ -58,6 +60,7 @@ from train.scoring import (
 )
 from train.stages import Stages, keep
 from train.twin import twin
+from train.writing import Written, find_episode, write_chapter
 
 ROLLOUTS_PER_TABLE = 8
 # The settings that a trained agent depends on.
@@ -164,7 +167,7 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = self._writer
+        model, tokenizer = self.writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
@@ -176,7 +179,7 @@ class Run:
         )
 
     @cached_property
-    def _writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator, loaded."""
         sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
         return load_frozen(self.generator, "generator.model", sharding, quantization)
@@ -198,7 +201,7 @@ class Run:
         # Those of the table as well: else one that cannot be scored is found after all training.
         judged = self.source.episodes(config.evaluation.split)[: config.evaluation.max_episodes]
         with self.progress.stage("look at the episodes"):
-            lines = [check_episodes(encoder, [*episodes, *judged], self._writer[0])]
+            lines = [check_episodes(encoder, [*episodes, *judged], self.writer[0])]
         if self._shares_weights:
             lines.append("policy and generator share their weights; the policy is adapters on them")
         noise_points = 0.0
@@ -206,7 +209,7 @@ class Run:
         if requests:
             with self.progress.stage("measure the scoring noise"):
                 noise, line = scoring_noise(
-                    self.reward.scorer, self._writer[0], requests, self.terms
+                    self.reward.scorer, self.writer[0], requests, self.terms
                 )
                 noise_points = noise.largest
                 lines.append(line)
@@ -315,13 +318,13 @@ class Run:
         """The agent before reinforcement; adapters on the generator itself share its weights."""
         if not self._shares_weights:
             return load_model(self.warm_start, "policy.model")
-        model, tokenizer = self._writer
+        model, tokenizer = self.writer
         return twin(model), copy.deepcopy(tokenizer)
 
-    def evaluate(self, policy: ModelConfig) -> Evaluation:
-        """The table of the trained agent against the warm start and the controls."""
+    def evaluate(self, policy: ModelConfig | None) -> Evaluation:
+        """The table of the trained agent, if there is one, the warm start and the controls."""
         config = self.config.evaluation
-        made = {"untrained": self.warm_start, "trained": policy}
+        made = {"untrained": self.warm_start} | ({"trained": policy} if policy else {})
         baseline = self.sft_baseline
         with self.progress.stage("load models", len(made) + 2) as advance:
             agents = {}
@@ -412,6 +415,25 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def write(run: Run, policy: ModelConfig | None, book: str, chapter: int, how: Sampling) -> Written:
+    """The chapter as the run's env plans it and its generator writes it; without a policy, with
+    the agent before reinforcement."""
+    splits: tuple[Split, ...] = ("test", "validation", "train")
+    episodes = [e for split in splits for e in run.source.episodes(split)]
+    episode = find_episode(episodes, book, chapter)
+    model, tokenizer = load_model(policy or run.warm_start, "policy.model")
+    agent = TransformersAgent(
+        on_device(model), tokenizer, run.config.sampling, seed=run.config.seed
+    )
+    with run.progress.stage("plan"):
+        (rollout,) = run.env.play([episode], agent)
+    ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome.plan)])
+    request = run.reward.encoder.request(episode, rollout.outcome.plan)
+    with run.progress.stage("write"):
+        text = write_chapter(*run.writer, request, how, run.config.seed)
+    return Written(rollout, text, improvement_percent(with_plan, baseline))
 
 
 def keep_models(run: Run, folder: RunFolder) -> None:

@@ -27,6 +27,12 @@ class Cast:
             raise ValueError(
                 f"env.cast.members.{POLICY}: is the name of the agent that learns; choose another"
             )
+        for name, member in self.members.items():
+            if not hasattr(member, "reply"):
+                raise ValueError(
+                    f"env.cast.members.{name}: should be an agent; give it a _target_ with the "
+                    "import path of one"
+                )
         for role, member in self.roles.items():
             if member != POLICY and member not in self.members:
                 known = ", ".join([POLICY, *self.members])

@@ -64,6 +64,10 @@ class Collaboration(ABC):
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         """The plan of a transcript, in which any turn may be missing."""
 
+    def measures(self, turns: Sequence[Turn]) -> Mapping[str, float]:
+        """What an env says of a transcript beside its plan."""
+        return {}
+
     def play(self, episodes: Sequence[Episode], policy: Agent) -> list[Rollout]:
         plays = [Play(episode) for episode in episodes]
         self.converse(Table(self.cast, policy, self.budget), plays)
@@ -129,6 +133,7 @@ class Collaboration(ABC):
             Guidance(plan),
             tuple(play.turns),
             dict(play.events),
+            self.measures(play.turns),
         )
 
 

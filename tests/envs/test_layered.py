@@ -14,6 +14,7 @@ from envs.types import Episode, Guidance, Reply, Rollout, Turn
 Speaker = Callable[..., Any]
 MakeEpisode = Callable[..., Episode]
 WHOLE = PlanParser(whole_answer_without_marker=True)
+MEASURES = ("importance/agent_1", "importance/agent_2", "importance/agent_3")
 
 
 def transcript(*layers: tuple[str, ...]) -> list[Turn]:
@@ -96,3 +97,10 @@ def test_an_agent_that_gives_no_numbers_is_counted(
     assert rollout.events == {"failed/rating": 1, "ended/layers": 1}
     # Agent 1 has seven of five and two, agent 2 four, agent 3 none.
     assert [t.role for t in rollout.turns if t.round == 3] == ["agent_1", "agent_2"]
+
+
+def test_a_play_tells_the_importance_of_its_agents(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    rollout = played(Layered(parser=WHOLE, layers=1), make_episode(), speaker("Ann pays."))
+    assert rollout.measures == pytest.approx(dict.fromkeys(MEASURES, 1 / 3))
