@@ -122,7 +122,7 @@ def test_a_chapter_is_written_with_the_agent_of_a_run(smoke: Path) -> None:
     assert "storyworld-0-test-3/2" in shown and "Scratchpad" in shown
     for role in ("conflict", "character", "setting", "plot", "reasoner"):
         assert f"{role} (policy, round" in text
-    assert "Chapter three" in text.partition("## Chapter")[2]
+    assert "Chapter" in text.partition("## Chapter")[2]
 
 
 @pytest.mark.slow
