@@ -96,5 +96,5 @@ def test_what_is_to_be_written_has_to_be_said(compose_train: Callable[..., DictC
 def test_the_config_samples_chapters_as_the_command_does_by_default(repository: Any) -> None:
     from omegaconf import OmegaConf
 
-    written = OmegaConf.load(repository / "configs" / "write.yaml")
-    assert check(Sampling, OmegaConf.to_container(written)["writing"]) == write.CHAPTERS
+    written = OmegaConf.select(OmegaConf.load(repository / "configs" / "write.yaml"), "writing")
+    assert check(Sampling, OmegaConf.to_container(written)) == write.CHAPTERS
