@@ -11,7 +11,10 @@ from pydantic import Field
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.tokens import chat_text, end_id, pad_id
-from envs.types import Conversation, Reply
+from envs.types import Answer, Conversation, Reply, Usage
+
+# Prime, so that neighbouring seeds share no stream.
+SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,9 @@ class Sampling:
         )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Token ids of one conversation as the model read it, and of what it said.
-
-    `ids` includes the token that ends an answer, unless the length limit came first.
-    """
-
-    prompt_ids: tuple[int, ...]
-    ids: tuple[int, ...]
-
-
 class TransformersAgent:
-    """Answers with a local model, in batches; sampled answers follow from `seed` and the inputs.
+    """Answers with a local model, in batches; sampled answers follow from `seed`, the inputs, and
+    how often it was asked before.
 
     `on_answered` is told after each batch how many conversations were answered.
     """
@@ -73,6 +66,7 @@ class TransformersAgent:
         self.batch_size = batch_size
         self.seed = seed
         self.on_answered = on_answered
+        self._times_asked = 0
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
         return [self.read(answer) for answer in self.answer(conversations)]
@@ -81,11 +75,15 @@ class TransformersAgent:
         """The answers as token ids, for a trainer."""
         was_training = self.model.training
         self.model.eval()
+        # The rounds of one play draw other numbers, or every later answer would repeat the luck of
+        # the first.
+        seed = self.seed + SEED_STRIDE * self._times_asked
+        self._times_asked += 1
         try:
             # Not inference mode: a model sharded by ZeRO-3 is put together inside, and weights made
             # in inference mode could not learn afterwards.
             with torch.random.fork_rng(), torch.no_grad():
-                torch.manual_seed(self.seed)
+                torch.manual_seed(seed)
                 return [
                     answer
                     for start in range(0, len(conversations), self.batch_size)
@@ -99,7 +97,8 @@ class TransformersAgent:
         finished = answer.ids[-1:] == (end_id(self.tokenizer),)
         ids = list(answer.ids[:-1] if finished else answer.ids)
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return Reply(text, truncated=not finished)
+        usage = Usage(len(answer.prompt_ids), len(answer.ids))
+        return Reply(text, truncated=not finished, usage=usage, answer=answer)
 
     def _answer_batch(self, conversations: Sequence[Conversation]) -> list[Answer]:
         texts = [chat_text(self.tokenizer, conversation) for conversation in conversations]

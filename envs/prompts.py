@@ -6,9 +6,10 @@ the slot is the same for all attempts at an episode, and an empty plan leaves th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from envs.types import Chapter, Conversation, Episode, Message, StoryContext
+from envs.types import Chapter, Conversation, Episode, Message, Section, StoryContext
 
 # Stands where the plan goes while a chat template is applied; no tokenizer ever sees it.
 PLAN_SLOT = "\ue000plan\ue000"
@@ -30,12 +31,27 @@ class Prompts:
     """What the policy writes before its plan; the text behind the last one is the plan."""
     plan_pattern: str | None = None
     """Regular expression that says what a plan has to hold; empty where any text is a plan."""
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    """What each role of a collaboration is asked to do, after the context and what it is shown of
+    the others; a role that is not among them is asked for a plan."""
     include_hindsight: bool = False
     """Show context sections that were made from the gold chapter or later."""
 
     def ask_for_plan(self, context: StoryContext) -> Conversation:
         """The policy's prompt: the context, then the task."""
         return self._conversation(_join(self.render(context), self.plan_task))
+
+    def ask_role(
+        self, task: str, context: StoryContext, shown: Sequence[Section] = ()
+    ) -> Conversation:
+        """A role's prompt: the context, what it is shown of the others' work, then its task.
+
+        `debater_2` has the task of `debater`, where there is none of its own.
+        """
+        stem = task.rstrip("0123456789").removesuffix("_")
+        wording = self.tasks.get(task, self.tasks.get(stem, self.plan_task))
+        work = (f"## {section.heading}\n{section.text}" for section in shown)
+        return self._conversation(_join(self.render(context), *work, wording))
 
     def ask_for_chapter(self, context: StoryContext) -> Conversation:
         """The generator's prompt with `PLAN_SLOT` where `plan_section` goes."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from envs.plans import PlanParser
 from envs.prompts import Prompts
-from envs.types import Agent, Conversation, Episode, Guidance, Reply, Rollout
+from envs.types import POLICY, Agent, Conversation, Episode, Guidance, Reply, Rollout, Turn
+
+PLANNER = "planner"
 
 
 @dataclass(frozen=True)
@@ -30,4 +32,6 @@ class SoloPlanner:
 
     def conclude(self, episode: Episode, reply: Reply) -> Rollout:
         plan, status = self.parser.parse(reply)
-        return Rollout(episode, self.ask(episode), reply, status, Guidance(plan))
+        asked = self.ask(episode)
+        turn = Turn(PLANNER, POLICY, asked, reply, is_trained=True)
+        return Rollout(episode, asked, reply, status, Guidance(plan), (turn,))

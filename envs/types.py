@@ -13,6 +13,9 @@ from typing import Literal, Protocol
 
 Split = Literal["train", "validation", "test"]
 
+# The member that is trained, in every env.
+POLICY = "policy"
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -92,11 +95,71 @@ Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
+class Usage:
+    """Tokens that one answer took: of the conversation as it was read, and of what was said."""
+
+    read_tokens: int = 0
+    generated_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Token ids of one conversation as the model read it, and of what it said.
+
+    `ids` includes the token that ends an answer, unless the length limit came first. `logprobs`
+    are the sampler's own, in nats, one for each of `ids`; None where it gives none.
+    """
+
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
-    """An agent's answer. `truncated` says that the length limit cut it, not its author."""
+    """An agent's answer. `truncated` says that the length limit cut it, not its author.
+
+    `failure` says in a word why there is no answer (`unreachable`); it is empty where there is one.
+    `answer` has the token ids, for whoever learns from them. Replies that say the same are equal.
+    """
 
     text: str
     truncated: bool = False
+    failure: str = ""
+    usage: Usage = field(default=Usage(), compare=False)
+    answer: Answer | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one role was asked in a play, and what the member who plays it said.
+
+    Turns of one `round` did not hear each other. Only turns that are trained carry loss: those of
+    the policy in a role that learns.
+    """
+
+    role: str
+    member: str
+    prompt: Conversation
+    reply: Reply
+    is_trained: bool = False
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a member has done: answers given, tokens read before them, tokens generated."""
+
+    calls: int = 0
+    read_tokens: int = 0
+    generated_tokens: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.calls + other.calls,
+            self.read_tokens + other.read_tokens,
+            self.generated_tokens + other.generated_tokens,
+        )
 
 
 class PlanStatus(enum.StrEnum):
@@ -120,13 +183,31 @@ Outcome = Guidance
 
 @dataclass(frozen=True)
 class Rollout:
-    """One play of one episode: what was said, what was read from it, and how it ended."""
+    """One play of one episode: what was said, what was read from it, and how it ended.
+
+    `prompt` and `reply` are those of the last trained turn; `turns` are all of them, in order.
+    `events` counts what happened beside them: failures (`failed/…`) and why it ended (`ended/…`).
+    `measures` are what else the env has to say of it, by name.
+    """
 
     episode: Episode
     prompt: Conversation
     reply: Reply
     status: PlanStatus
     outcome: Outcome
+    turns: tuple[Turn, ...] = ()
+    events: Mapping[str, int] = field(default_factory=dict)
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """What the play cost, by member."""
+        found: dict[str, Cost] = {}
+        for turn in self.turns:
+            usage = turn.reply.usage
+            cost = Cost(1, usage.read_tokens, usage.generated_tokens)
+            found[turn.member] = found.get(turn.member, Cost()) + cost
+        return found
 
 
 class Agent(Protocol):

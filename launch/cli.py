@@ -31,7 +31,9 @@ class Command:
     Hydra composed; without one it is given the arguments as they stand and returns an exit status.
     `saved_run_key` is the override that starts from the config of an earlier run (`resume=DIR`);
     what is written then goes into `saved_run_output`, a folder inside that run, and
-    `saved_run_settings` are settings that only exist on top of a saved config.
+    `saved_run_settings` are settings that only exist on top of a saved config, and
+    `saved_run_groups` those that may be chosen anew (`env=debate`). `config_names` has the config
+    to compose, where there is no saved run, by a setting that asks for another.
     """
 
     target: str
@@ -40,6 +42,8 @@ class Command:
     saved_run_key: str | None = None
     saved_run_output: str = ""
     saved_run_settings: Mapping[str, Any] = field(default_factory=dict)
+    saved_run_groups: Sequence[str] = ()
+    config_names: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> Callable[[Any], Any]:
         module, _, function = self.target.partition(":")
@@ -55,11 +59,22 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "evaluate": Command(
         "train.commands.evaluations:run",
-        "evaluate the agent of run=runs/<run> on unseen books, or the preferences in judgments=CSV",
+        "evaluate run=runs/<run>, or env=<name>, on unseen books, or preferences: judgments=CSV",
         config_name="evaluate",
         saved_run_key="run",
         saved_run_output="evaluations/${now:%Y-%m-%d_%H-%M-%S}",
         saved_run_settings={"checkpoint": None, "judgments": None, "comparisons": None},
+        saved_run_groups=("env",),
+        config_names={"env": "evaluate_env"},
+    ),
+    "write": Command(
+        "train.commands.write:run",
+        "write chapter=NUMBER of book=NAME with env=<name>, and show the scratchpad",
+        config_name="write",
+        saved_run_key="run",
+        saved_run_output="written/${now:%Y-%m-%d_%H-%M-%S}",
+        saved_run_settings={"checkpoint": None, "book": None, "chapter": None, "writing": {}},
+        saved_run_groups=("env",),
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
     "launch": Command("launch.launch:main", "plan: whether a run fits the GPUs it is meant for"),

@@ -60,8 +60,12 @@ def run_with_hydra(
     if saved_run is not None:
         if is_sweep and not command.saved_run_output:
             raise ValueError(f"{command.saved_run_key}: a run goes on alone; leave out --multirun")
-        store_saved_run(command, saved_run)
+        store_saved_run(command, saved_run, overrides)
         config_name = SAVED_RUN_CONFIG
+    else:
+        asked = {override.partition("=")[0].partition(".")[0] for override in overrides}
+        others = [name for key, name in command.config_names.items() if key in asked]
+        config_name = others[0] if others else config_name
 
     jobs = _Jobs(name, command)
     # Hydra then lets exceptions through instead of printing them in a form of its own.

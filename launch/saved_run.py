@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,21 @@ def take_saved_run(command: Command, overrides: list[str]) -> Path | None:
     return None if value is None else Path(str(value))
 
 
-def store_saved_run(command: Command, folder: Path) -> None:
-    """Offers the saved config to Hydra as a primary config, so that overrides work on top of it."""
+def store_saved_run(command: Command, folder: Path, overrides: Sequence[str]) -> None:
+    """Offers the saved config to Hydra as a primary config, so that overrides work on top of it.
+
+    Of a group that is chosen anew, nothing that was saved stays: another choice has other settings.
+    """
     from train.run_folder import RunFolder
 
     saved = _escaped(RunFolder.open(folder).load_config())
     assert command.saved_run_key is not None
+    keys = {override.partition("=")[0] for override in overrides}
+    chosen = [group for group in command.saved_run_groups if group in keys]
     node = {
-        "defaults": [RUN_FOLDER_CONFIG, "_self_"],
-        **saved,
+        # Which one is the override's to say.
+        "defaults": [RUN_FOLDER_CONFIG, "_self_", *({group: "???"} for group in chosen)],
+        **{key: value for key, value in saved.items() if key not in chosen},
         **command.saved_run_settings,
         command.saved_run_key: _escape(str(folder)),
         "run_dir": "/".join(filter(None, (_escape(str(folder)), command.saved_run_output))),

@@ -43,7 +43,7 @@ def choices() -> list[str]:
 
 def test_no_config_file_is_outside_the_groups_that_are_tested() -> None:
     folders = {path.parent.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-    assert folders == {".", "hydra", *GROUPS}
+    assert folders == {".", "hydra", "env/parts", *GROUPS}
 
 
 @pytest.mark.parametrize("choice", choices())
@@ -85,3 +85,48 @@ def test_a_plan_of_the_embedded_world_has_to_name_its_parts(
     references = [plan for e in world.episodes("test") for plan in e.plans.values()]
     assert all(re.search(pattern, plan) for plan in answers + references)
     assert not re.search(pattern, nothing_said)
+
+
+def test_the_published_prompts_have_a_task_for_every_role_of_every_collaboration(
+    compose_train: Callable[..., DictConfig],
+) -> None:
+    tasks = parse(RunConfig, compose_train("prompts=paper")).prompts.tasks
+    everything = {
+        "feedback": [],
+        "debate": ["env.decided_by=judge"],
+        "divide_and_conquer": ["env.divides=true"],
+        "augment": [],
+        "agents_room": ["env.variant=plan_write", "env.orchestrator=learned"],
+        "layered": [],
+    }
+    for name, more in everything.items():
+        config = parse(RunConfig, compose_train("prompts=paper", f"env={name}", *more))
+        env = build(config.env, "env", prompts=config.prompts)
+        stems = {role.rstrip("0123456789").removesuffix("_") for role in env.most_turns}
+        # The writer of this env has a task of another name.
+        asked = {"augmented_writer" if name == "augment" and r == "writer" else r for r in stems}
+        assert asked <= tasks.keys(), name
+    assert {"debater_cooperative", "debater_competitive", "agent_again"} <= tasks.keys()
+
+
+def test_members_of_a_cast_are_built_from_config(
+    compose_train: Callable[..., DictConfig],
+) -> None:
+    endpoint = (
+        "{_target_: envs.members.endpoint.Endpoint, base_url: 'http://127.0.0.1:1/v1', model: m}"
+    )
+    local = "{_target_: train.local_member.LocalMember, model: {path: assets/storyworld}}"
+    config = parse(
+        RunConfig,
+        compose_train(
+            "env=debate",
+            f"+env.cast.members.served={endpoint}",
+            f"+env.cast.members.local={local}",
+            "+env.cast.roles={debater_2: served, judge: local}",
+            "env.decided_by=judge",
+        ),
+    )
+    env = build(config.env, "env", prompts=config.prompts)
+    assert env.cast.members["served"].model == "m"
+    assert env.cast.members["local"].model.path == "assets/storyworld"
+    assert env.most_trained_turns == 2 * 2

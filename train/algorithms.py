@@ -9,15 +9,19 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
 from train import (
+    credit,
     curriculum,
     dynamic_sampling,
     episode_order,
     grpo,
+    lessons,
     nonfinite,
+    play_sampler,
     ppo,
     reinforcement,
     rollouts,
@@ -27,6 +31,7 @@ from train import (
 from train.curriculum import Curriculum
 from train.episode_order import EpisodeOrder, as_trl_shuffles
 from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
+from train.lessons import in_rows
 from train.ppo.play import shuffled
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
@@ -35,7 +40,7 @@ from train.rollouts import OnScored
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
     *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
-    *(episode_order, curriculum, nonfinite, zero),
+    *(episode_order, curriculum, nonfinite, zero, lessons, credit, play_sampler),
 )
 
 
@@ -56,12 +61,30 @@ TrainerSettings = Annotated[
 ]
 
 
-def check_trainer(settings: GrpoSettings | PpoSettings) -> None:
+def check_trainer(
+    settings: GrpoSettings | PpoSettings, env: SoloPlanner | Collaboration, zero_stage: int = 0
+) -> None:
     """Refuses, before any work is done, what this machine and these processes cannot do.
 
     Raises:
-        ValueError: attempts do not divide over processes and batches, or a sampler is missing.
+        ValueError: attempts do not divide over processes and batches, a sampler is missing, or a
+            setting is not for the env.
     """
+    if isinstance(env, Collaboration):
+        if zero_stage == 3:
+            raise ValueError(
+                "distributed.zero_stage: in ZeRO-3 all processes answer equally often, but plays "
+                "of a collaboration differ in their turns; take distributed=zero2 or none"
+            )
+        if getattr(settings, "max_refills", 0):
+            raise ValueError(
+                "trainer.max_refills: groups are sampled again with env=solo only; set it to 0"
+            )
+    elif settings.credit == "turn":
+        raise ValueError(
+            "trainer.credit: turn is for envs with several turns; set trainer.credit=play"
+        )
+    settings = in_rows(settings, env)
     if isinstance(settings, PpoSettings):
         divide(settings)
     else:
@@ -89,7 +112,7 @@ def order_of(
 def train_policy(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    env: SoloPlanner,
+    env: SoloPlanner | Collaboration,
     reward: Reward,
     order: EpisodeOrder,
     settings: GrpoSettings | PpoSettings,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +14,7 @@ from envs.types import Env, Episode, PlanStatus
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Likelihood, LikelihoodScorer
+from train.lessons import cost_summary
 from train.progress import Advance, ProgressDisplay, silent
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
@@ -37,13 +37,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `statuses` counts how the answers of an agent were read."""
+    """One line of the table. `statuses` counts how the answers of an agent were read.
+
+    `play` has means per episode of what the agent and its partners did, and of what went wrong.
+    """
 
     name: str
     decoding: str | None
     improvement: Interval
     attempts: tuple[Attempt, ...]
     statuses: Mapping[str, int] | None = None
+    play: Mapping[str, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -59,6 +63,8 @@ class Row:
             row["decoding"] = self.decoding
         if self.statuses is not None:
             row["plan_status"] = dict(self.statuses)
+        if self.play is not None:
+            row["play"] = dict(self.play)
         return row
 
 
@@ -158,14 +164,23 @@ class Evaluator:
     ) -> Row:
         how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
         note = f"{name}, {decoding}"
-        agent = TransformersAgent(
-            *model, how, self.config.batch_size, self.seed, partial(advance, note=note)
-        )
+        left = len(self.episodes)
+
+        def answered(count: int) -> None:
+            # An agent may have several turns in a play; each play counts once.
+            nonlocal left
+            count = min(count, left)
+            left -= count
+            advance(count, note=note)
+
+        agent = TransformersAgent(*model, how, self.config.batch_size, self.seed, answered)
         rollouts = self.env.play(self.episodes, agent)
+        if left:
+            advance(left, note=note)
         pairs = [(r.episode, r.outcome.plan) for r in rollouts]
         row = self._row(name, decoding, pairs, self._likelihoods(pairs, note, advance))
         counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}
-        return replace(row, statuses=counts)
+        return replace(row, statuses=counts, play=cost_summary(rollouts))
 
     def _other_writer(self, name: str, scorer: LikelihoodScorer, advance: Advance) -> Row:
         """Another model in the generator's place, without a plan, on the same gold tokens."""

@@ -25,6 +25,7 @@ from transformers import (
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.tokens import end_id
 from envs.types import Episode, Reply, Rollout
@@ -32,6 +33,8 @@ from rewards.types import Reward, Score
 from train import zero
 from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
+from train.lessons import in_rows, rows_per_play
+from train.play_sampler import PlaySampler
 from train.ranks import num_processes
 from train.reinforcement import ReinforcementSettings, trainer_arguments
 from train.rollouts import Judge, OnScored, summary
@@ -127,7 +130,7 @@ _MISMATCHED = {("luspo", "token"), ("vespo", "sequence")}
 class Rows:
     """Makes the rows of the run's data set when they are asked for: positions in, rows out."""
 
-    def __init__(self, order: EpisodeOrder, env: SoloPlanner) -> None:
+    def __init__(self, order: EpisodeOrder, env: SoloPlanner | Collaboration) -> None:
         self.order = order
         self.env = env
 
@@ -156,7 +159,7 @@ class EpisodeReward:
         group_size: int,
         noise: float = 0.0,
         on_scored: OnScored | None = None,
-        sampler: DynamicSampler | None = None,
+        sampler: DynamicSampler | PlaySampler | None = None,
     ) -> None:
         self.judge = judge
         self.end_ids = end_ids
@@ -164,6 +167,7 @@ class EpisodeReward:
         self.noise = noise
         self.on_scored = on_scored
         self.sampler = sampler
+        self.rows_per_play = rows_per_play(judge.env)
 
     def __call__(
         self,
@@ -173,6 +177,7 @@ class EpisodeReward:
         episode_id: Sequence[str],
         log_metric: Callable[[str, float], None],
         judged: Sequence[tuple[Rollout, Score]] | None = None,
+        turn_credit: Sequence[float | None] = (),
         **_: Any,
     ) -> list[float | None]:
         if judged is None:
@@ -182,7 +187,8 @@ class EpisodeReward:
             ]
             rollouts, scores = self.judge(episode_id, replies)
         else:
-            rollouts, scores = [r for r, _ in judged], [s for _, s in judged]
+            plays = judged[:: self.rows_per_play]
+            rollouts, scores = [r for r, _ in plays], [s for _, s in plays]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
         rewards, share_without_signal = levelled(scores, self.group_size, self.noise)
@@ -193,7 +199,9 @@ class EpisodeReward:
         }
         for name, value in metrics.items():
             log_metric(name, value)
-        return list(rewards)
+        if any(credit is not None for credit in turn_credit):
+            return list(turn_credit)
+        return [reward for reward in rewards for _ in range(self.rows_per_play)]
 
     def _ended(self, ids: Sequence[int]) -> bool:
         return bool(ids) and ids[-1] in self.end_ids
@@ -202,7 +210,7 @@ class EpisodeReward:
 def train_grpo(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    env: SoloPlanner,
+    env: SoloPlanner | Collaboration,
     reward: Reward,
     order: EpisodeOrder,
     settings: GrpoSettings,
@@ -227,8 +235,20 @@ def train_grpo(
     rows.set_transform(Rows(order, env))
     judge, end_ids = Judge(order.episodes, env, reward), frozenset({end_id(tokenizer)})
     floor = noise if settings.noise_floor is None else settings.noise_floor
-    sampler = None
-    if settings.max_refills:
+    sampler: DynamicSampler | PlaySampler | None = None
+    if isinstance(env, Collaboration):
+        sampler = PlaySampler(
+            env,
+            reward,
+            judge.episodes,
+            tokenizer,
+            end_ids,
+            group_size=settings.num_generations,
+            batch_size=settings.per_device_batch_size,
+            credit=settings.credit,
+            seed=seed,
+        )
+    elif settings.max_refills:
         sampler = DynamicSampler(
             judge,
             tokenizer,
@@ -247,7 +267,7 @@ def train_grpo(
             reward_funcs=EpisodeReward(
                 judge, end_ids, settings.num_generations, floor, on_scored, sampler
             ),
-            args=grpo_config(settings, output_dir, seed, deepspeed),
+            args=grpo_config(in_rows(settings, env), output_dir, seed, deepspeed),
             train_dataset=rows,
             processing_class=tokenizer,
             callbacks=list(callbacks),
@@ -261,7 +281,7 @@ def train_grpo(
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
 
 
-def _row(env: SoloPlanner, episode: Episode) -> dict[str, Any]:
+def _row(env: SoloPlanner | Collaboration, episode: Episode) -> dict[str, Any]:
     """A row of TRL's data set. Of a row, `rollout_func` sees only the messages, so that they carry
     the id as well; chat templates read none but role and content."""
     id_ = {"episode_id": episode.episode_id}

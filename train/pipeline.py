@@ -17,8 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 import envs
 import rewards
+from envs.agents import Sampling, TransformersAgent
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode, Rollout, Source, Split
+from rewards.improvement import improvement_percent
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Score
@@ -51,6 +54,7 @@ from train.scoring import baseline_store, make_scorer
 from train.scoring_checks import check_episodes, int8_error, probe_requests, scoring_noise
 from train.stages import Stages, keep
 from train.twin import twin
+from train.writing import Written, find_episode, write_chapter
 
 ROLLOUTS_PER_TABLE = 8
 # The settings that a trained agent depends on.
@@ -70,7 +74,7 @@ class Run:
     config: RunConfig
     source: Source
     order: EpisodeOrder
-    env: SoloPlanner
+    env: SoloPlanner | Collaboration
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
@@ -99,7 +103,8 @@ class Run:
             empty = [split for split in needed if not source.episodes(split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
-        check_trainer(config.trainer)
+        env = build(config.env, "env", prompts=config.prompts)
+        check_trainer(config.trainer, env, config.distributed.zero_stage)
         for stage in ("warm_start", "sft_baseline"):
             settings = getattr(config, stage)
             if config.distributed.zero_stage and settings and settings.optimizer == "muon":
@@ -121,7 +126,7 @@ class Run:
                 config.seed,
                 build(config.curriculum, "curriculum") if config.curriculum else None,
             ),
-            build(config.env, "env", prompts=config.prompts),
+            env,
             terms,
             progress,
             kept or {},
@@ -156,7 +161,7 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = self._writer
+        model, tokenizer = self.writer
         return LikelihoodImprovement(
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
@@ -168,7 +173,7 @@ class Run:
         )
 
     @cached_property
-    def _writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator, loaded."""
         sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
         return load_frozen(self.generator, "generator.model", sharding, quantization)
@@ -190,7 +195,7 @@ class Run:
         # Those of the table as well: else one that cannot be scored is found after all training.
         judged = self.source.episodes(config.evaluation.split)[: config.evaluation.max_episodes]
         with self.progress.stage("look at the episodes"):
-            lines = [check_episodes(encoder, [*episodes, *judged], self._writer[0])]
+            lines = [check_episodes(encoder, [*episodes, *judged], self.writer[0])]
         if self._shares_weights:
             lines.append("policy and generator share their weights; the policy is adapters on them")
         noise_points = 0.0
@@ -198,7 +203,7 @@ class Run:
         if requests:
             with self.progress.stage("measure the scoring noise"):
                 noise, line = scoring_noise(
-                    self.reward.scorer, self._writer[0], config.scorer, requests, self.terms
+                    self.reward.scorer, self.writer[0], config.scorer, requests, self.terms
                 )
                 noise_points = noise.largest
                 lines.append(line)
@@ -307,13 +312,13 @@ class Run:
         """The agent before reinforcement; adapters on the generator itself share its weights."""
         if not self._shares_weights:
             return load_model(self.warm_start, "policy.model")
-        model, tokenizer = self._writer
+        model, tokenizer = self.writer
         return twin(model), copy.deepcopy(tokenizer)
 
-    def evaluate(self, policy: ModelConfig) -> Evaluation:
-        """The table of the trained agent against the warm start and the controls."""
+    def evaluate(self, policy: ModelConfig | None) -> Evaluation:
+        """The table of the trained agent, if there is one, the warm start and the controls."""
         config = self.config.evaluation
-        made = {"untrained": self.warm_start, "trained": policy}
+        made = {"untrained": self.warm_start} | ({"trained": policy} if policy else {})
         baseline = self.sft_baseline
         with self.progress.stage("load models", len(made) + 2) as advance:
             agents = {}
@@ -404,6 +409,25 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
     evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
     write_results(run, evaluation, folder)
     return evaluation
+
+
+def write(run: Run, policy: ModelConfig | None, book: str, chapter: int, how: Sampling) -> Written:
+    """The chapter as the run's env plans it and its generator writes it; without a policy, with
+    the agent before reinforcement."""
+    splits: tuple[Split, ...] = ("test", "validation", "train")
+    episodes = [e for split in splits for e in run.source.episodes(split)]
+    episode = find_episode(episodes, book, chapter)
+    model, tokenizer = load_model(policy or run.warm_start, "policy.model")
+    agent = TransformersAgent(
+        on_device(model), tokenizer, run.config.sampling, seed=run.config.seed
+    )
+    with run.progress.stage("plan"):
+        (rollout,) = run.env.play([episode], agent)
+    ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome.plan)])
+    request = run.reward.encoder.request(episode, rollout.outcome.plan)
+    with run.progress.stage("write"):
+        text = write_chapter(*run.writer, request, how, run.config.seed)
+    return Written(rollout, text, improvement_percent(with_plan, baseline))
 
 
 def keep_models(run: Run, folder: RunFolder) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -32,6 +32,9 @@ class ReinforcementSettings:
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     temperature: Annotated[float, Field(gt=0)] = 1.0
+    credit: Literal["play", "turn"] = "play"
+    """What a turn of a collaboration is worth: the reward of the play, or by how much that falls
+    when the turn is left out and the rest is scored as it was said."""
     save_steps: Annotated[int, Field(gt=0)] = 50
     """Optimizer steps between checkpoints."""
     bf16: bool = False

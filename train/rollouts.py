@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.encode import CUTTABLE
@@ -22,7 +23,9 @@ class Judge:
     With several processes, all call it equally often: the scorer works for all of them together.
     """
 
-    def __init__(self, episodes: Sequence[Episode], env: SoloPlanner, reward: Reward) -> None:
+    def __init__(
+        self, episodes: Sequence[Episode], env: SoloPlanner | Collaboration, reward: Reward
+    ) -> None:
         self.episodes = {e.episode_id: e for e in episodes}
         self.env = env
         self.reward = reward
@@ -30,6 +33,7 @@ class Judge:
     def __call__(
         self, episode_ids: Sequence[str], replies: Sequence[Reply]
     ) -> tuple[list[Rollout], list[Score]]:
+        assert isinstance(self.env, SoloPlanner), "a collaboration plays and scores by itself"
         rollouts = [
             self.env.conclude(self.episodes[id_], reply)
             for id_, reply in zip(episode_ids, replies, strict=True)

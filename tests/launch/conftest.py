@@ -65,6 +65,7 @@ resume: null
 prompt: costs $5
 data: {paths: []}
 """,
+    "alone.yaml": "defaults: [train, _self_]\nrun: null\nalone: true\n",
     "trainer/grpo.yaml": "learning_rate: 1e-3\n",
     "trainer/ppo.yaml": "learning_rate: 2e-3\n",
     "experiment/real.yaml": "# @package _global_\nexperiment_name: real\n",
@@ -72,7 +73,15 @@ data: {paths: []}
 
 COMMANDS = {
     "train": Command("tiny_jobs:train", "train", "train", "resume"),
-    "evaluate": Command("tiny_jobs:evaluate", "evaluate", "train", "run", "evaluations/${now:%Y}"),
+    "evaluate": Command(
+        "tiny_jobs:evaluate",
+        "evaluate",
+        "train",
+        "run",
+        "evaluations/${now:%Y}",
+        saved_run_groups=("trainer",),
+        config_names={"trainer": "alone"},
+    ),
     "show": Command("tiny_jobs:show", "show"),
 }
 

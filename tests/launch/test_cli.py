@@ -182,6 +182,21 @@ def test_evaluate_takes_the_runs_config_and_writes_beside_its_results(nextchapte
     assert settings["run_dir"] == str(evaluation)
 
 
+def test_evaluate_may_choose_a_group_of_the_saved_run_anew(nextchapter: Run) -> None:
+    nextchapter("train", "seed=4", "trainer=ppo", "trainer.learning_rate=0.5")
+    folder = only_run()
+    assert nextchapter("evaluate", f"run={folder}", "trainer=grpo").status == 0
+    (evaluation,) = Path(folder, "evaluations").iterdir()
+    settings = seen(evaluation)
+    assert (settings["seed"], settings["trainer"]) == (4, {"learning_rate": 0.001})
+
+
+def test_a_setting_may_ask_for_another_config_where_there_is_no_saved_run(nextchapter: Run) -> None:
+    assert nextchapter("evaluate", "trainer=ppo", "run_dir=here").status == 0
+    settings = seen(Path("here"))
+    assert (settings["alone"], settings["trainer"]) == (True, {"learning_rate": 0.002})
+
+
 def test_a_refused_evaluation_leaves_no_folder(nextchapter: Run) -> None:
     nextchapter("train", "seed=4")
     assert nextchapter("evaluate", f"run={only_run()}", "seed=-1").status == 2

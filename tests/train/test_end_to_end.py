@@ -103,6 +103,48 @@ def test_a_checkpoint_of_the_run_can_be_evaluated_again(smoke: Path) -> None:
     assert rows["trained", "greedy"]["episodes"] == 10
 
 
+@pytest.mark.timeout(1200)
+def test_a_run_is_evaluated_in_another_env_with_its_cost(smoke: Path) -> None:
+    few = "evaluation.max_episodes=6"
+    nextchapter(smoke.parent, "evaluate", "run=run", "env=feedback", few, "run_dir=elsewhere")
+    row = rows_of(smoke.parent / "elsewhere" / "evaluation.json")["trained", "greedy"]
+    assert row["episodes"] == 6
+    # A draft and its verification at least, two refinements and their verifications at most.
+    assert 2 <= row["play"]["cost/policy/calls"] <= 5
+    assert row["play"]["cost/policy/generated_tokens"] > 0
+
+
+@pytest.mark.timeout(1200)
+def test_a_chapter_is_written_with_the_agent_of_a_run(smoke: Path) -> None:
+    meant = ("book=test-3", "chapter=2", "run_dir=written")
+    shown = nextchapter(smoke.parent, "write", "run=run", "env=agents_room", *meant)
+    text = (smoke.parent / "written" / "chapter.md").read_text(encoding="utf-8")
+    assert "storyworld-0-test-3/2" in shown and "Scratchpad" in shown
+    for role in ("conflict", "character", "setting", "plot", "reasoner"):
+        assert f"{role} (policy, round" in text
+    assert "Chapter" in text.partition("## Chapter")[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_collaboration_trains_for_a_few_steps(tmp_path: Path) -> None:
+    small = (
+        "data.demonstration_books=20 data.train_books=20 data.test_books=4 warm_start.max_steps=3"
+    )
+    steps = "trainer.max_steps=2 trainer.save_steps=2 trainer.episodes_per_step=2 monitors=off"
+    batches = "trainer.per_device_batch_size=16 evaluation.max_episodes=4"
+    for env in ("feedback", "debate", "divide_and_conquer", "augment", "agents_room", "layered"):
+        nextchapter(
+            tmp_path,
+            *("train", "experiment=smoke", f"env={env}", f"run_dir={env}"),
+            *(small.split() + steps.split() + batches.split()),
+        )
+        rows = rows_of(tmp_path / env / "evaluation.json")
+        assert rows["trained", "sampled"]["play"]["cost/policy/calls"] > 1
+        logged = (tmp_path / env / "metrics.jsonl").read_text(encoding="utf-8")
+        assert logged.count("cost/policy/calls") == 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ppo_goes_through_the_same_stages_and_leaves_the_same_files(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""`nextchapter evaluate run=runs/<run>`: any checkpoint of a run, on unseen books."""
+"""`nextchapter evaluate run=runs/<run>`: any checkpoint of a run, on unseen books; or, with `env=`
+alone, the agent before reinforcement."""
 
 from __future__ import annotations
 
@@ -17,24 +18,25 @@ from train.tables import evaluation_table
 
 
 def run(config: DictConfig) -> None:
-    """Evaluates the run's agent, or the one in `checkpoint`, with the run's own settings."""
+    """Evaluates the run's agent, or the one in `checkpoint`, with the run's own settings.
+
+    Without a run, the settings are those of one that was never trained.
+    """
     values = plain(config)
     earlier = values.pop("run", None)
     checkpoint = values.pop("checkpoint", None)
-    if earlier is None:
-        raise ValueError("run: says which run to evaluate; give run=runs/<run>")
     settings = parse(RunConfig, values)
-    trained = RunFolder.open(earlier)
-    policy = find_checkpoint(trained, checkpoint)
+    trained = None if earlier is None else RunFolder.open(earlier)
+    policy = None if trained is None else find_checkpoint(trained, checkpoint)
     from train import pipeline
     from train.quiet import quiet_libraries
 
     quiet_libraries()
 
-    kept = kept_models(trained, settings)
+    kept = {} if trained is None else kept_models(trained, settings)
     prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        evaluation = prepared.evaluate(prepared.base_policy.at(policy))
+        evaluation = prepared.evaluate(prepared.base_policy.at(policy) if policy else None)
         pipeline.write_results(prepared, evaluation, folder)
     if not ranks.is_main():
         return

@@ -36,7 +36,7 @@ def build(node: Mapping[str, Any], key: str = "", /, **context: Any) -> Any:
 
     `key` is where the node stands in the config, for messages. `context` holds what the program
     has at hand (a tokenizer, a device); the class is given those of them that it asks for by name.
-    A field that is itself such a node is built first.
+    A field that is itself such a node, or a mapping of names to nodes, is built first.
     """
     if not isinstance(node, Mapping) or not isinstance(node.get(TARGET), str):
         raise ValueError(
@@ -52,9 +52,9 @@ def build(node: Mapping[str, Any], key: str = "", /, **context: Any) -> Any:
         raise ValueError(f"{join_key(key, name)}: given by the program; take it out of the config")
 
     built = {
-        name: build(value, join_key(key, name), **context)
+        name: _built(value, join_key(key, name), context)
         for name, value in given.items()
-        if is_component(value) and (name in parameters or takes_any)
+        if _holds_components(value) and (name in parameters or takes_any)
     }
     # What the program gives and what was just built needs no check against the config's rules.
     settable = {
@@ -75,6 +75,19 @@ def build(node: Mapping[str, Any], key: str = "", /, **context: Any) -> Any:
 
 def is_component(value: Any) -> bool:
     return isinstance(value, Mapping) and TARGET in value
+
+
+def _holds_components(value: Any) -> bool:
+    """Whether this is a component, or a mapping of nothing but components."""
+    if is_component(value):
+        return True
+    return isinstance(value, Mapping) and bool(value) and all(map(is_component, value.values()))
+
+
+def _built(value: Mapping[str, Any], key: str, context: Mapping[str, Any]) -> Any:
+    if is_component(value):
+        return build(value, key, **context)
+    return {name: build(node, join_key(key, name), **context) for name, node in value.items()}
 
 
 def locate(path: str, key: str = TARGET) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from envs.agents import Answer
+from envs.types import Answer
 
 # N answers, P prompt tokens, A answer tokens, T = P + A, E epochs, M minibatches per epoch.
 

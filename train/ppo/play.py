@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Answer, Sampling, TransformersAgent
+from envs.agents import Sampling, TransformersAgent
+from envs.collaboration.collaboration import Collaboration
+from envs.solo import PLANNER
+from envs.tokens import end_id
+from envs.types import Answer, Episode
 from train.episode_order import EpisodeOrder
+from train.lessons import Lesson, play_lessons, rows_per_play
 from train.ppo.settings import PpoSettings
 from train.rollouts import Judge, OnScored, summary
 
@@ -55,22 +61,42 @@ class Player:
             settings.per_device_batch_size,
             derived_seed(self.seed, "sampling", number, process),
         )
-        answers = agent.answer([self.judge.env.ask(episode) for episode in attempted])
-        replies = [agent.read(answer) for answer in answers]
-        rollouts, scores = self.judge([e.episode_id for e in attempted], replies)
+        lessons, found = self._lessons(attempted, agent, number, process)
+        plays = lessons[:: rows_per_play(self.judge.env)]
+        rollouts, scores = [p.rollout for p in plays], [p.score for p in plays]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
         rewards = [score.reward for score in scores]
+        answers = [lesson.answer for lesson in lessons]
         lengths = [len(answer.ids) for answer in answers]
+        cut = [answer.ids[-1] != end_id(self.tokenizer) for answer in answers]
         metrics = {
             **summary(rollouts, scores),
+            **found,
             "reward": fmean(rewards),
             "reward_std": pstdev(rewards),
             "completions/mean_length": fmean(lengths),
             "completions/max_length": float(max(lengths)),
-            "completions/clipped_ratio": fmean(reply.truncated for reply in replies),
+            "completions/clipped_ratio": fmean(cut),
         }
-        return Played(tuple(answers), tuple(rewards), metrics)
+        return Played(tuple(answers), tuple(lesson.reward for lesson in lessons), metrics)
+
+    def _lessons(
+        self, attempted: Sequence[Episode], agent: TransformersAgent, number: int, process: int
+    ) -> tuple[list[Lesson], dict[str, float]]:
+        """The rows of these attempts, in order, and what is measured of their turns."""
+        env = self.judge.env
+        if isinstance(env, Collaboration):
+            rng = random.Random(derived_seed(self.seed, "turns", number, process))
+            how = (agent, self.settings.credit, rng)
+            return play_lessons(env, self.judge.reward, attempted, *how)
+        answers = agent.answer([env.ask(episode) for episode in attempted])
+        replies = [agent.read(answer) for answer in answers]
+        judged = self.judge([episode.episode_id for episode in attempted], replies)
+        return [
+            Lesson(answer, PLANNER, rollout, score, score.reward)
+            for answer, rollout, score in zip(answers, *judged, strict=True)
+        ], {}
 
 
 def shuffled(seed: int, pass_number: int, num_episodes: int) -> list[int]:

@@ -15,10 +15,12 @@ from transformers import (
     set_seed,
 )
 
+from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from rewards.types import Reward
 from train import zero
 from train.episode_order import EpisodeOrder
+from train.lessons import in_rows
 from train.ppo.actor_critic import ActorCritic
 from train.ppo.play import Player
 from train.ppo.settings import PpoSettings, divide
@@ -30,7 +32,7 @@ from train.rollouts import Judge, OnScored
 def train_ppo(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    env: SoloPlanner,
+    env: SoloPlanner | Collaboration,
     reward: Reward,
     order: EpisodeOrder,
     settings: PpoSettings,
@@ -57,7 +59,7 @@ def train_ppo(
     trainer = PpoTrainer(
         model,
         Player(Judge(order.episodes, env, reward), order, tokenizer, settings, seed, on_scored),
-        ppo_arguments(settings, output_dir, seed, deepspeed),
+        ppo_arguments(in_rows(settings, env), output_dir, seed, deepspeed),
         callbacks,
     )
     trainer.remove_callback(PrinterCallback)

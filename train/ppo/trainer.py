@@ -18,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from envs.tokens import pad_id
 from train.files import write_json
+from train.lessons import in_rows
 from train.ppo.actor_critic import ActorCritic, Part
 from train.ppo.advantages import (
     advantages,
@@ -73,7 +74,7 @@ class PpoTrainer(Trainer):
             callbacks=list(callbacks),
         )
         self.player = player
-        self.settings = player.settings
+        self.settings = in_rows(player.settings, player.judge.env)
         self.score_moments = RunningMoments()
         self.experience: Experience | None = None
         self._measured: dict[str, list[float]] = defaultdict(list)

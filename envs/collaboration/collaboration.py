@@ -1,0 +1,142 @@
+"""What every collaboration at text level has in common: roles, turns, and a plan read from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from envs.collaboration.cast import Budget, Cast
+from envs.collaboration.table import Ask, Play, Table
+from envs.plans import PlanParser
+from envs.prompts import Prompts
+from envs.types import (
+    Agent,
+    Conversation,
+    Episode,
+    Guidance,
+    PlanStatus,
+    Reply,
+    Rollout,
+    Section,
+    Turn,
+)
+
+_RANKS = (PlanStatus.COMPLETE, PlanStatus.TRUNCATED)
+
+
+@dataclass(frozen=True)
+class Collaboration(ABC):
+    """Several roles talk in rounds; what they said is read as one plan, which guides the generator.
+
+    An env says which roles there are and how often each speaks (`most_turns`), lets them speak
+    (`converse`) and reads a transcript (`read`). The plan depends on the transcript alone, so that
+    a turn can be left out and the rest read again (`without`).
+    """
+
+    prompts: Prompts = field(default_factory=Prompts)
+    parser: PlanParser = field(default_factory=PlanParser)
+    cast: Cast = field(default_factory=Cast)
+    budget: Budget = field(default_factory=Budget)
+    max_note_words: Annotated[int, Field(gt=0)] = 400
+    """What one role is shown of another's answer is cut to so many words."""
+    turns_learned: Annotated[int, Field(gt=0)] | None = None
+    """Turns of a play that are learned from, drawn at random; empty for as many as there can be."""
+
+    def __post_init__(self) -> None:
+        self.cast.check(tuple(self.most_turns))
+        if not self.most_trained_turns:
+            raise ValueError("env.cast: the policy plays no role that learns; give it one")
+
+    @property
+    @abstractmethod
+    def most_turns(self) -> Mapping[str, int]:
+        """The roles in the order in which they first speak, and how often each does at most."""
+
+    @abstractmethod
+    def converse(self, table: Table, plays: Sequence[Play]) -> None:
+        """Lets the roles speak, all plays together, round by round."""
+
+    @abstractmethod
+    def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
+        """The plan of a transcript, in which any turn may be missing."""
+
+    def measures(self, turns: Sequence[Turn]) -> Mapping[str, float]:
+        """What an env says of a transcript beside its plan."""
+        return {}
+
+    def play(self, episodes: Sequence[Episode], policy: Agent) -> list[Rollout]:
+        plays = [Play(episode) for episode in episodes]
+        self.converse(Table(self.cast, policy, self.budget), plays)
+        return [self._conclude(play) for play in plays]
+
+    def ask(self, episode: Episode) -> Conversation:
+        """What a planner who works alone would be asked."""
+        return self.prompts.ask_for_plan(episode.context)
+
+    @property
+    def most_trained_turns(self) -> int:
+        return sum(n for role, n in self.most_turns.items() if self.cast.is_trained(role))
+
+    @property
+    def rows_per_play(self) -> int:
+        """How many turns of each play are learned from."""
+        return min(self.most_trained_turns, self.turns_learned or self.most_trained_turns)
+
+    def without(self, turns: Sequence[Turn], place: int) -> list[Turn]:
+        """The transcript without the turn at `place`, and without what exists only because of it.
+
+        Nothing is said anew.
+        """
+        return [turn for i, turn in enumerate(turns) if i != place]
+
+    def rollout_without(self, rollout: Rollout, place: int) -> Rollout:
+        """The play, read again without one of its turns."""
+        plan, status = self.read(self.without(rollout.turns, place))
+        return replace(rollout, status=status, outcome=Guidance(plan))
+
+    def ask_in(
+        self, play: Play, role: str, shown: Sequence[Section] = (), task: str | None = None
+    ) -> Ask:
+        """A role's question in a play; its wording goes by `task`, or else by the role."""
+        seen = [section for section in shown if section.text]
+        prompt = self.prompts.ask_role(task or role, play.episode.context, seen)
+        return Ask(play, role, prompt)
+
+    def note(self, text: str) -> str:
+        """What others are shown of an answer: its plan, or all of it where it has none."""
+        plan, _ = self.parser.parse(Reply(text))
+        words = (plan or text).split(" ")
+        return " ".join(words[: self.max_note_words])
+
+    def plan_of(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
+        """The last plan among these turns; a complete one before one that was cut."""
+        found = [self.parser.parse(turn.reply) for turn in turns]
+        for status in _RANKS:
+            plans = [plan for plan, read_as in found if read_as is status]
+            if plans:
+                return plans[-1], status
+        return "", PlanStatus.NO_PLAN
+
+    def _conclude(self, play: Play) -> Rollout:
+        plan, status = self.read(play.turns)
+        trained = [turn for turn in play.turns if turn.is_trained]
+        last = trained[-1] if trained else play.turns[-1]
+        return Rollout(
+            play.episode,
+            last.prompt,
+            last.reply,
+            status,
+            Guidance(plan),
+            tuple(play.turns),
+            dict(play.events),
+            self.measures(play.turns),
+        )
+
+
+def turns_of(turns: Sequence[Turn], *roles: str) -> list[Turn]:
+    """What these roles said, in order."""
+    return [turn for turn in turns if turn.role in roles]

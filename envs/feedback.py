@@ -1,0 +1,76 @@
+"""Generate, verify, refine: a draft is checked and written again until it is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from envs.collaboration.collaboration import Collaboration, turns_of
+from envs.collaboration.table import Play, Table
+from envs.types import PlanStatus, Section, Turn
+
+DRAFTER, VERIFIER, REFINER = "drafter", "verifier", "refiner"
+
+
+@dataclass(frozen=True)
+class Feedback(Collaboration):
+    """A drafter plans, a verifier says what is wrong, a refiner plans again, up to `rounds` times.
+
+    A draft is accepted if the verifier's answer begins with `accept_word`, or if the plan that the
+    verifier writes is the same. The last draft with a plan in it guides the generator. A play costs
+    at most 1 + 2 · rounds answers. `ended/accepted` and `ended/rounds` say why it ended. It fails
+    where nobody writes a plan; a refiner who loses it leaves the draft before as it was.
+    """
+
+    rounds: Annotated[int, Field(gt=0)] = 2
+    """Verifications at most."""
+    accept_word: str = "ACCEPT"
+
+    @property
+    def most_turns(self) -> Mapping[str, int]:
+        return {DRAFTER: 1, VERIFIER: self.rounds, REFINER: self.rounds}
+
+    def converse(self, table: Table, plays: Sequence[Play]) -> None:
+        drafts = table.round([self.ask_in(play, DRAFTER) for play in plays])
+        left = list(zip(plays, drafts, strict=True))
+        for _ in range(self.rounds):
+            shown = [Section("Draft", self.note(draft)) for _, draft in left]
+            found = table.round(
+                [
+                    self.ask_in(play, VERIFIER, [draft])
+                    for (play, _), draft in zip(left, shown, strict=True)
+                ]
+            )
+            refused = []
+            for (play, draft), section, opinion in zip(left, shown, found, strict=True):
+                if self._accepts(draft, opinion):
+                    play.events["ended/accepted"] += 1
+                else:
+                    refused.append((play, draft, section, opinion))
+            refined = table.round(
+                [
+                    self.ask_in(play, REFINER, [section, Section("Feedback", self.note(opinion))])
+                    for play, _, section, opinion in refused
+                ]
+            )
+            left = [
+                (play, new or draft)
+                for (play, draft, _, _), new in zip(refused, refined, strict=True)
+            ]
+        for play, _ in left:
+            play.events["ended/rounds"] += 1
+
+    def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
+        return self.plan_of(turns_of(turns, DRAFTER, REFINER))
+
+    def without(self, turns: Sequence[Turn], place: int) -> list[Turn]:
+        """Without a verifier's answer there would be no refinement after it."""
+        followed = turns[place].round + 1 if turns[place].role == VERIFIER else None
+        return [t for i, t in enumerate(turns) if i != place and t.round != followed]
+
+    def _accepts(self, draft: str, opinion: str) -> bool:
+        is_word = opinion.upper().startswith(self.accept_word.upper())
+        return is_word or (bool(draft) and self.note(opinion) == self.note(draft))

@@ -1,0 +1,220 @@
+"""Of a play, a trainer learns from the trained turns alone, a row for each."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from envs.collaboration.cast import Cast
+from envs.feedback import Feedback
+from envs.plans import PlanParser
+from envs.solo import SoloPlanner
+from envs.sources.storyworld import StoryWorldSource
+from envs.tokens import chat_text, end_id
+from envs.types import Conversation, Episode, Guidance, PlanStatus, Reply, Rollout, Turn, Usage
+from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.terms.raw import Raw
+from rewards.types import Score
+from rewards.weighted_sum import WeightedTerm
+from train.algorithms import check_trainer, order_of, train_policy
+from train.grpo import GrpoSettings
+from train.lessons import cost_summary, in_rows, learned_places
+from train.play_sampler import PlaySampler
+from train.ppo.settings import PpoSettings
+
+WHOLE = PlanParser(whole_answer_without_marker=True)
+GRPO = GrpoSettings(
+    max_steps=2,
+    num_generations=2,
+    episodes_per_step=2,
+    per_device_batch_size=4,
+    max_completion_length=6,
+    learning_rate=1e-2,
+    warmup_ratio=0.0,
+)
+PPO = PpoSettings(
+    max_steps=4,
+    num_generations=2,
+    episodes_per_rollout=2,
+    per_device_batch_size=2,
+    max_completion_length=6,
+    learning_rate=1e-2,
+    warmup_ratio=0.0,
+)
+
+
+def rollout(episode: Episode, *is_trained: bool) -> Rollout:
+    turns = tuple(
+        Turn("drafter", "policy" if t else "ann", (), Reply("x", usage=Usage(10, 2)), t)
+        for t in is_trained
+    )
+    return Rollout(episode, (), Reply("x"), PlanStatus.COMPLETE, Guidance("x"), turns, {"a": 1})
+
+
+def test_every_play_has_equally_many_rows(make_episode: Callable[..., Episode]) -> None:
+    rng = random.Random(0)
+    play = rollout(make_episode(), True, False, True, True)
+    assert learned_places(play, 3, rng) == [0, 2, 3]
+    # Two of three, each equally often.
+    drawn = [tuple(learned_places(play, 2, rng)) for _ in range(300)]
+    assert set(drawn) == {(0, 2), (0, 3), (2, 3)}
+    assert all(70 < drawn.count(pair) < 130 for pair in set(drawn))
+    # More rows than turns: the first ones again.
+    assert learned_places(play, 5, rng) == [0, 2, 3, 0, 2]
+    with pytest.raises(ValueError, match="episode book/1: no role that learns has spoken"):
+        learned_places(rollout(make_episode(), False), 1, rng)
+
+
+def test_costs_are_means_per_play(make_episode: Callable[..., Episode]) -> None:
+    plays = [rollout(make_episode(), True, False), rollout(make_episode(), True, True)]
+    assert cost_summary(plays) == {
+        "cost/policy/calls": 1.5,
+        "cost/policy/read_tokens": 15.0,
+        "cost/policy/generated_tokens": 3.0,
+        "cost/ann/calls": 0.5,
+        "cost/ann/read_tokens": 5.0,
+        "cost/ann/generated_tokens": 1.0,
+        "play/a": 1.0,
+    }
+
+
+class SaysItsNumber:
+    """TRL's sampler as `PlaySampler` calls it: the n-th answer is token n and the end."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.prompts: list[list[int]] = []
+        self.state = SimpleNamespace(global_step=0)
+        self.accelerator = SimpleNamespace(process_index=0)
+
+    def _generate_single_turn(
+        self, prompt_ids: Sequence[list[int]], images: Any, fields: Any, num_generations: int
+    ) -> tuple[list[list[int]], None]:
+        assert num_generations == 1
+        first = 100 + len(self.prompts)
+        self.prompts += [list(ids) for ids in prompt_ids]
+        return [[first + n, self.end] for n in range(len(prompt_ids))], None
+
+
+class Worthless:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return [Score(r.episode.episode_id, 0.0, None, None, None) for r in rollouts]
+
+
+class Refuses:
+    """Finds fault with everything, and is not the policy."""
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [Reply("No.") for _ in conversations]
+
+
+def test_rows_hold_what_the_trained_role_read_and_said_and_nothing_of_others(
+    tokenizer: PreTrainedTokenizerBase, make_episode: Callable[..., Episode]
+) -> None:
+    cast = Cast({"ann": Refuses()}, {"verifier": "ann"}, ("drafter",))
+    env, end = Feedback(parser=WHOLE, cast=cast, rounds=1), end_id(tokenizer)
+    episodes = {f"book/{n}": make_episode(f"book/{n}") for n in (1, 2)}
+    sampler = PlaySampler(
+        env,
+        Worthless(),
+        episodes,
+        tokenizer,
+        frozenset({end}),
+        group_size=2,
+        batch_size=3,
+        credit="play",
+        seed=0,
+    )
+    trl = SaysItsNumber(end)
+    rows = [[{"role": "user", "content": "", "episode_id": id_}] for id_ in episodes for _ in "ab"]
+    found = sampler(rows, trl)
+    # The policy drafts (100 to 103) and refines (104 to 107), but only learns to draft.
+    assert found["completion_ids"] == [[100 + n, end] for n in range(4)]
+    assert found["episode_id"] == ["book/1", "book/1", "book/2", "book/2"]
+    asked = chat_text(tokenizer, env.ask(episodes["book/1"]))
+    assert found["prompt_ids"][0] == tokenizer(asked, add_special_tokens=False)["input_ids"]
+    assert len(trl.prompts) == 8
+    assert sampler.metrics["cost/policy/calls"] == 2.0
+    assert sampler.metrics["cost/ann/calls"] == 1.0
+    assert found["logprobs"] is None
+
+
+class Logged(TrainerCallback):
+    """Keeps what the trainer logs."""
+
+    def __init__(self) -> None:
+        self.logs: list[dict[str, float]] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        self.logs.append(dict(logs))
+
+
+@pytest.mark.parametrize("settings", [GRPO, PPO], ids=["grpo", "ppo"])
+@pytest.mark.parametrize("credit", ["play", "turn"])
+def test_a_collaboration_is_learned_from_turn_by_turn(
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    encoder: GeneratorEncoder,
+    world: StoryWorldSource,
+    tmp_path: Path,
+    settings: Any,
+    credit: str,
+) -> None:
+    settings = replace(settings, credit=credit)
+    env, generator, policy = Feedback(parser=WHOLE, rounds=1), make_model(seed=1), make_model()
+    check_trainer(settings, env)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    logged, scored = Logged(), list[Rollout]()
+    terms = [WeightedTerm("raw", Raw())]
+    trained = train_policy(
+        policy,
+        tokenizer,
+        env,
+        LikelihoodImprovement(DenseScorer(generator), encoder, terms, StatusRules(), group_size=2),
+        order_of(world.episodes("train"), settings, seed=0),
+        settings,
+        output_dir=tmp_path,
+        seed=0,
+        callbacks=[logged],
+        on_scored=lambda rollouts, _: scored.extend(rollouts),
+    )
+    state = trained.state_dict()
+    assert any(not state[name].equal(tensor) for name, tensor in before.items())
+    # Each play is shown once, whatever its number of rows.
+    assert len(scored) % 4 == 0 and all(2 <= len(r.turns) <= 3 for r in scored)
+    first = next(log for log in logged.logs if "cost/policy/calls" in log)
+    assert math.isfinite(first["loss"] if "loss" in first else first["policy_loss"])
+    assert 2 <= first["cost/policy/calls"] <= 3
+    assert ("credit/drafter" in first) is (credit == "turn")
+
+
+def test_rows_are_attempts_times_turns() -> None:
+    assert in_rows(GRPO, Feedback(rounds=2)).num_generations == 2 * 5
+    assert in_rows(GRPO, Feedback(rounds=2, turns_learned=2)).num_generations == 2 * 2
+    assert in_rows(GRPO, SoloPlanner()).num_generations == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "zero_stage", "complaint"),
+    [
+        (replace(GRPO, credit="turn"), SoloPlanner(), 0, "trainer.credit: turn is for envs with"),
+        (replace(GRPO, max_refills=1), Feedback(), 0, "trainer.max_refills: groups are sampled"),
+        (GRPO, Feedback(), 3, "distributed.zero_stage: in ZeRO-3 all processes"),
+        (replace(GRPO, per_device_batch_size=7), Feedback(), 0, "trainer.per_device_batch_size"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_any_work(
+    settings: GrpoSettings, env: Any, zero_stage: int, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        check_trainer(settings, env, zero_stage)

@@ -1,0 +1,62 @@
+"""A frozen local model takes part in a play as it would answer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.agents import Sampling, TransformersAgent
+from envs.collaboration.cast import Cast
+from envs.feedback import Feedback
+from envs.plans import PlanParser
+from envs.types import Cost, Episode, Message
+from train.local_member import LocalMember
+from train.models import save_model
+from train.schema import ModelConfig
+
+HOW = Sampling(max_new_tokens=5, temperature=0.0)
+
+
+@pytest.fixture
+def member(
+    make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> LocalMember:
+    save_model(make_model(), tokenizer, tmp_path / "model")
+    return LocalMember(ModelConfig(path=str(tmp_path / "model")), HOW)
+
+
+def test_a_member_answers_as_its_model_does(
+    member: LocalMember,
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    talk = [(Message("user", "Ann owes Bob."),), (Message("user", "Who?"),)]
+    assert member.reply(talk) == TransformersAgent(make_model(), tokenizer, HOW).reply(talk)
+
+
+def test_a_member_plays_its_role_and_its_cost_is_its_own(
+    member: LocalMember,
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    make_episode: Callable[..., Episode],
+) -> None:
+    env = Feedback(
+        parser=PlanParser(whole_answer_without_marker=True),
+        cast=Cast({"ann": member}, {"verifier": "ann"}),
+        rounds=1,
+    )
+    policy = TransformersAgent(make_model(seed=3), tokenizer, HOW)
+    (rollout,) = env.play([make_episode()], policy)
+    assert [turn.member for turn in rollout.turns][:2] == ["policy", "ann"]
+    read = sum(t.reply.usage.read_tokens for t in rollout.turns if t.member == "ann")
+    assert rollout.costs["ann"] == Cost(1, read, 5)
+
+
+def test_a_member_that_is_not_there_is_refused_before_it_is_asked() -> None:
+    with pytest.raises(ValueError, match=r"model\.path: names the member's model"):
+        LocalMember(ModelConfig())
+    with pytest.raises(ValueError, match=r"model\.path: no usable model at 'nowhere/at/all'"):
+        LocalMember(ModelConfig(path="nowhere/at/all"))

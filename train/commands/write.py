@@ -1,0 +1,67 @@
+"""`nextchapter write book=... chapter=...`: the next chapter, by an env and the generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markdown import Markdown
+
+from envs.agents import Sampling
+from train.commands.evaluate import find_checkpoint, kept_models
+from train.config.validate import parse, plain
+from train.files import write_text
+from train.progress import ProgressDisplay
+from train.run_folder import RunFolder
+from train.schema import RunConfig
+
+# As the published chapters were sampled.
+CHAPTERS = Sampling(4096, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+
+
+@dataclass(frozen=True)
+class WriteSettings:
+    """What is written, by whom, and how; the rest is a run's settings."""
+
+    book: str
+    """A book of the data, by its id or a part of it."""
+    chapter: int
+    """The number of the chapter to write; what stands before it is known."""
+    writing: Sampling = field(default_factory=lambda: CHAPTERS)
+    """How the generator writes."""
+    run: str | None = None
+    """A run whose settings and agent are taken; empty for the agent before reinforcement."""
+    checkpoint: str | None = None
+    """A checkpoint of the run, in place of its agent."""
+
+
+def run(config: DictConfig) -> None:
+    """Plays the env at one chapter, has it written, and shows the scratchpad."""
+    values = plain(config)
+    own: dict[str, Any] = {
+        name: values.pop(name) for name in WriteSettings.__dataclass_fields__ if name in values
+    }
+    for name in ("book", "chapter"):
+        if own.get(name) is None:
+            raise ValueError(f"{name}: says what is to be written; give book=NAME chapter=NUMBER")
+    asked = parse(WriteSettings, own)
+    settings = parse(RunConfig, values)
+    from train import pipeline
+    from train.quiet import quiet_libraries
+
+    quiet_libraries()
+    trained = RunFolder.open(asked.run) if asked.run else None
+    kept = kept_models(trained, settings) if trained else {}
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
+    policy = (
+        prepared.base_policy.at(find_checkpoint(trained, asked.checkpoint)) if trained else None
+    )
+    written = pipeline.write(prepared, policy, asked.book, asked.chapter, asked.writing)
+    with RunFolder.create(settings.run_dir, config) as folder:
+        path = folder.path / "chapter.md"
+        write_text(path, written.as_markdown())
+    console = Console()
+    console.print(Markdown(written.as_markdown()))
+    console.print(f"It is in {path}")
