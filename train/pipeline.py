@@ -27,6 +27,7 @@ from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
 from train.algorithms import check_trainer, order_of, train_policy
 from train.analysis.exports import write_tables
+from train.analysis.recall import by_heart
 from train.analysis.rows import TRAINED, UNTRAINED
 from train.analysis.token_gains import write_token_gains
 from train.cache import Cache, digest, source_fingerprint
@@ -74,12 +75,13 @@ TRAINED_BY = (
 class Run:
     """A run's settings and what is built from them once; nothing is written before `train`.
 
-    `kept` are models that an earlier run trained, by stage; those are not trained again.
+    `kept` are models that an earlier run trained, by stage; those are not trained again. `order` is
+    None for a run that is only evaluated.
     """
 
     config: RunConfig
     source: Source
-    order: EpisodeOrder
+    order: EpisodeOrder | None
     env: SoloPlanner
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
@@ -134,12 +136,7 @@ class Run:
         return cls(
             config,
             source,
-            order_of(
-                source.episodes("train"),
-                config.trainer,
-                config.seed,
-                build(config.curriculum, "curriculum") if config.curriculum else None,
-            ),
+            None if is_trained else _order(config, source),
             build(config.env, "env", prompts=config.prompts),
             terms,
             progress,
@@ -252,6 +249,7 @@ class Run:
         config, settings = self.config, self.config.trainer
         policy, tokenizer = self._untrained_policy()
         order = self.order
+        assert order is not None
         guard = NonFiniteGuard(config.max_skipped_steps, self.say)
         parts = {"order": order, "skipped": guard}
         checkpoints = self._checkpoints(folder, policy)
@@ -342,9 +340,15 @@ class Run:
         evaluator = Evaluator(
             episodes, self.env, self.reward, config, self.config.seed, self._journal()
         )
-        return evaluator.table(
+        evaluation = evaluator.table(
             agents, self.config.sampling, self.progress, baseline and self._sft_writer(baseline)
         )
+        with self.progress.stage("look for what the generator knows by heart"):
+            writer = Planner(model_digest(self.generator), lambda: self._writer)
+            recall = by_heart(
+                evaluator.episodes, self.reward.encoder, writer, evaluator.journal, config
+            )
+        return replace(evaluation, recall=recall)
 
     def _planner(self, policy: ModelConfig) -> Planner:
         # As it answered in training, where passes in bfloat16 round its weights.
@@ -378,6 +382,15 @@ class Run:
             "code": source_fingerprint(envs, rewards, "train.evaluation"),
         }
         return Journal(Path(config.cache_dir) / "evaluations", about)
+
+
+def _order(config: RunConfig, source: Source) -> EpisodeOrder:
+    return order_of(
+        source.episodes("train"),
+        config.trainer,
+        config.seed,
+        build(config.curriculum, "curriculum") if config.curriculum else None,
+    )
 
 
 def episodes_of(source: Source, split: Split | Literal["all"]) -> list[Episode]:

@@ -56,6 +56,7 @@ A file is there once its stage is done.
 
     nextchapter train resume={path}      # go on where it stopped
     nextchapter evaluate run={path}      # evaluate on unseen books
+    nextchapter report run={path}        # one page on what it has shown
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,10 @@ class Interval:
 
     mean: float
     ci95: tuple[float, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The ends of an unknown interval are None, as JSON holds no infinity."""
+        return {"mean": self.mean, "ci95": [finite_or_none(end) for end in self.ci95]}
 
 
 def clustered_bootstrap(
@@ -53,5 +58,4 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def finite_or_none(value: float) -> float | None:
-    """What JSON can hold: an end of an unknown interval is None."""
     return value if abs(value) != float("inf") else None

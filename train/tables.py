@@ -29,11 +29,17 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         for row in section:
             table.add_row(*_cells(row))
     num_episodes = max((len(row.attempts) for row in evaluation.rows), default=0)
-    table.caption = "\n".join(
+    notes = [
         f"{num} of {num_episodes} episodes: the {part} was too long for the generator and was cut."
         for part, num in evaluation.num_cut.items()
         if num
-    )
+    ]
+    if evaluation.recall is not None:
+        notes.append(
+            f"The generator goes on by heart with {evaluation.recall.mean:.1%} of what follows the "
+            "beginning of a chapter."
+        )
+    table.caption = "\n".join(notes)
     return table
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.types import Episode
 from train.judging.rows import read_rows
-from train.statistics import Interval, clustered_bootstrap, finite_or_none
+from train.statistics import Interval, clustered_bootstrap
 
 By = Literal["genre", "chapter", "words", "book"]
 NUM_PARTS = 3
@@ -34,8 +34,7 @@ class Part:
         return {
             "by": self.by,
             "label": self.label,
-            "mean": self.improvement.mean,
-            "ci95": [finite_or_none(x) for x in self.improvement.ci95],
+            **self.improvement.as_json(),
             "episodes": self.num_episodes,
             "books": self.num_books,
         }

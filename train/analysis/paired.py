@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.statistics import Interval, clustered_bootstrap, finite_or_none
+from train.statistics import Interval, clustered_bootstrap
 
 EXACT_UP_TO_CLUSTERS = 14
 """With so many books or fewer all 2^n ways to flip them are gone through."""
@@ -45,10 +45,7 @@ class Comparison:
         return {
             "first": self.first,
             "second": self.second,
-            "difference": {
-                "mean": self.difference.mean,
-                "ci95": [finite_or_none(x) for x in self.difference.ci95],
-            },
+            "difference": self.difference.as_json(),
             "share_ahead": self.share_ahead,
             "p_value": self.p_value,
             "p_holm": self.p_holm,

@@ -12,7 +12,7 @@ from rewards.types import Likelihood
 from train.analysis.breakdown import Part, breakdown
 from train.analysis.paired import Comparison, Measurements, compare
 from train.analysis.texts import text_metrics
-from train.statistics import Interval, finite_or_none, spread
+from train.statistics import Interval, spread
 
 UNTRAINED, TRAINED = "untrained", "trained"
 """The names of a run's agents in its tables."""
@@ -98,11 +98,7 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         row: dict[str, Any] = {
             "name": self.name,
-            "improvement": {
-                "mean": self.improvement.mean,
-                "ci95": [finite_or_none(x) for x in self.improvement.ci95],
-                "spread": spread(self.improvements),
-            },
+            "improvement": {**self.improvement.as_json(), "spread": spread(self.improvements)},
             "episodes": len(self.attempts),
             "books": len({a.episode.book_id for a in self.attempts}),
         }
@@ -122,7 +118,8 @@ class Evaluation:
     """The table, what each part of a plan is worth to the generator, and how rows compare.
 
     `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
-    `checks` are rows that are no plan's: they tell what the generator knows by itself.
+    `checks` are rows that are no plan's: they tell what the generator knows by itself, and `recall`
+    which share of a chapter it writes on by heart.
     """
 
     rows: tuple[Row, ...]
@@ -130,12 +127,14 @@ class Evaluation:
     num_cut: Mapping[str, int] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
     checks: tuple[Row, ...] = ()
+    recall: Interval | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
             "rows": [row.as_json() for row in self.rows],
             "ablations": [row.as_json() for row in self.ablations],
             "checks": [row.as_json() for row in self.checks],
+            "recall": self.recall and self.recall.as_json(),
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
             "episodes_cut": dict(self.num_cut),
         }
