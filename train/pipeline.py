@@ -52,14 +52,8 @@ from train.reward_config import build_terms, check_groups, distractors
 from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.schema import ModelConfig, RunConfig
-from train.scoring import (
-    baseline_store,
-    check_episodes,
-    int8_error,
-    make_scorer,
-    probe_requests,
-    scoring_noise,
-)
+from train.scoring import baseline_store, make_scorer
+from train.scoring_checks import check_episodes, int8_error, probe_requests, scoring_noise
 from train.stages import Stages, keep
 from train.twin import twin
 
@@ -215,7 +209,7 @@ class Run:
         if requests:
             with self.progress.stage("measure the scoring noise"):
                 noise, line = scoring_noise(
-                    self.reward.scorer, self._writer[0], requests, self.terms
+                    self.reward.scorer, self._writer[0], config.scorer, requests, self.terms
                 )
                 noise_points = noise.largest
                 lines.append(line)
