@@ -39,15 +39,17 @@ def trigram_recall(
         some = chapters[start : start + batch_size]
         beginnings = [ids[: min(BEGINNING_TOKENS, len(ids) // 2)] for ids in some]
         written = _continued(model, tokenizer, beginnings)
-        for ids, beginning, text in zip(some, beginnings, written, strict=True):
+        for ids, beginning, own in zip(some, beginnings, written, strict=True):
             expected = ids[len(beginning) : len(beginning) + WRITTEN_TOKENS]
-            found.append(seen_share(str(tokenizer.decode(expected)), text))
+            # As many tokens, or the last word would go on.
+            text = str(tokenizer.decode(own[: len(expected)], skip_special_tokens=True))
+            found.append(seen_share(str(tokenizer.decode(list(expected))), text))
     return found
 
 
 def _continued(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, beginnings: Sequence[TokenIds]
-) -> list[str]:
+) -> list[list[int]]:
     longest = max(len(ids) for ids in beginnings)
     pad = pad_id(tokenizer)
     rows = [[pad] * (longest - len(ids)) + list(ids) for ids in beginnings]
@@ -64,8 +66,7 @@ def _continued(
             attention_mask=torch.tensor(mask, device=model.device),
             generation_config=config,
         )
-    written = output[:, longest:].tolist()
-    return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in written]
+    return output[:, longest:].tolist()
 
 
 def by_heart(

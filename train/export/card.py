@@ -16,9 +16,9 @@ _BODY = """\
 # {name}
 
 This model plans the next chapter of a book: it reads what has happened so far, reasons, and ends
-with a plan. It was trained by reinforcement learning with [nextchapter]({paper}) for one reward: by
-how many per cent its plan lowers the perplexity of a frozen language model on the chapter that the
-author wrote.
+with a plan. It was trained with nextchapter by reinforcement learning ([VR-CLI]({paper})) for one
+reward: by how many per cent its plan lowers the perplexity of a frozen language model on the
+chapter that the author wrote.
 
 ## Use
 
@@ -85,9 +85,11 @@ def model_card(folder: Path, source: Path, trained: RunFolder) -> str:
 
 
 def _evaluation(trained: RunFolder) -> Mapping[str, Any] | None:
+    """None where there is none, or one of an earlier version's form."""
     if not trained.evaluation_path.is_file():
         return None
-    return json.loads(trained.evaluation_path.read_text(encoding="utf-8"))
+    evaluation = json.loads(trained.evaluation_path.read_text(encoding="utf-8"))
+    return evaluation if "comparisons" in evaluation else None
 
 
 def _base_model(adapter: Path, config: Mapping[str, Any]) -> str | None:

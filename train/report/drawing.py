@@ -6,6 +6,7 @@ import html
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -23,7 +24,7 @@ INK = "#333333"
 WIDTH_INCHES = 5.0
 DOTS_PER_INCH = 200
 # A title of a book may hold a dollar sign.
-STYLE = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
 
 
 def as_png(figure: Figure, path: Path) -> None:

@@ -43,7 +43,9 @@ def trained(
         "episodes": 300,
         "books": 60,
     }
-    folder.evaluation_path.write_text(json.dumps({"rows": [row], "ablations": []}))
+    folder.evaluation_path.write_text(
+        json.dumps({"rows": [row], "ablations": [], "comparisons": []})
+    )
     save_model(make_model(), tokenizer, folder.policy_dir)
     save_model(make_model(), tokenizer, folder.checkpoints_dir / "checkpoint-5")
     for name in ("optimizer.pt", "rng_state.pth", "critic.safetensors", "trainer_state.json"):
