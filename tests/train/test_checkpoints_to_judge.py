@@ -14,10 +14,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from train.commands.evaluate import find_checkpoints, policy_at
+from train.config.validate import parse
 from train.models import load_model, model_digest, save_model
 from train.pipeline import Run
+from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import ModelConfig
+from train.schema import ModelConfig, RunConfig
 
 Save = Callable[[Path], None]
 
@@ -124,3 +126,14 @@ def test_adapters_in_pickled_form_are_not_loaded(
         load_model(policy, "policy.model")
     with pytest.raises(ValueError, match="merged into whole weights"):
         load_model(policy, "policy.model", distributed_config=None)
+
+
+def test_a_shelf_too_small_to_train_on_can_be_evaluated(
+    compose_train: Callable[..., DictConfig],
+) -> None:
+    books = ("data.train_books=1", "data.test_books=1", "evaluation.split=all")
+    settings = parse(RunConfig, compose_train("experiment=smoke", *books))
+    with pytest.raises(ValueError, match="episodes are played at once"):
+        Run.prepare(settings, ProgressDisplay())
+    run = Run.prepare(settings, ProgressDisplay(), is_trained=True)
+    assert run.order is None
