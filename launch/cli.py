@@ -76,6 +76,21 @@ COMMANDS: Mapping[str, Command] = {
         saved_run_settings={"checkpoint": None, "book": None, "chapter": None, "writing": {}},
         saved_run_groups=("env",),
     ),
+    "report": Command(
+        "train.commands.report:run",
+        "one page on what run=runs/<run>, or several, has shown; figures and tables for a paper",
+        config_name="report",
+    ),
+    "judge": Command(
+        "train.commands.judge:run",
+        "a page on this machine on which people judge the texts in comparisons=JSONL",
+        config_name="judge",
+    ),
+    "export": Command(
+        "train.commands.export:run",
+        "the agent of run=runs/<run> as a folder to=FOLDER for from_pretrained, with a model card",
+        config_name="export",
+    ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
     "launch": Command("launch.launch:main", "plan: whether a run fits the GPUs it is meant for"),
     "bench": Command("launch.bench:main", "measure the speed of scoring on this machine"),

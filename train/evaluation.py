@@ -3,95 +3,57 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import Sampling, TransformersAgent
-from envs.types import Env, Episode, PlanStatus
+from envs.types import Env, Episode, PlanStatus, StoryContext
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.monitors.controls import random_texts
 from rewards.types import Likelihood, LikelihoodScorer
+from train.analysis.breakdown import read_genres
+from train.analysis.rows import Attempt, Evaluation, Row, mean_of
+from train.journal import Journal
 from train.lessons import cost_summary
 from train.progress import Advance, ProgressDisplay, silent
 from train.schema import EvaluationConfig
-from train.statistics import Interval, clustered_bootstrap
+from train.statistics import clustered_bootstrap
+from train.time_left import TimeLeft
 
 # Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
 REFERENCES = ("inferable", "true")
 ABLATION = "true_but_"
+ANSWERS, SCORES = "answers", "scores"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One episode under one row: the plan that was used and what it did."""
+class Contestant(Generic[T]):
+    """A model to be judged, which is loaded when there is something for it to do.
 
-    episode: Episode
-    plan: str
-    improvement: float
-    with_plan: Likelihood
-    baseline: Likelihood
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `statuses` counts how the answers of an agent were read.
-
-    `play` has means per episode of what the agent and its partners did, and of what went wrong.
+    `digest` identifies its weights.
     """
 
-    name: str
-    decoding: str | None
-    improvement: Interval
-    attempts: tuple[Attempt, ...]
-    statuses: Mapping[str, int] | None = None
-    play: Mapping[str, float] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "name": self.name,
-            "improvement": {
-                "mean": self.improvement.mean,
-                "ci95": [finite_or_none(x) for x in self.improvement.ci95],
-            },
-            "episodes": len(self.attempts),
-            "books": len({a.episode.book_id for a in self.attempts}),
-        }
-        if self.decoding is not None:
-            row["decoding"] = self.decoding
-        if self.statuses is not None:
-            row["plan_status"] = dict(self.statuses)
-        if self.play is not None:
-            row["play"] = dict(self.play)
-        return row
+    digest: str
+    load: Callable[[], T]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """The table, and what each part of a plan is worth to the generator.
-
-    `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
-    """
-
-    rows: tuple[Row, ...]
-    ablations: tuple[Row, ...]
-    num_cut: Mapping[str, int] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "rows": [row.as_json() for row in self.rows],
-            "ablations": [row.as_json() for row in self.ablations],
-            "episodes_cut": dict(self.num_cut),
-        }
-
-    def row(self, name: str, decoding: str | None = None) -> Row:
-        return next(r for r in self.rows if (r.name, r.decoding) == (name, decoding))
+Planner = Contestant[tuple[PreTrainedModel, PreTrainedTokenizerBase]]
+Writer = Contestant[LikelihoodScorer]
 
 
 class Evaluator:
-    """Plays and scores one set of unseen episodes, row by row."""
+    """Plays and scores one set of unseen episodes, row by row and batch by batch.
+
+    A batch that `journal` holds is taken from there.
+    """
 
     def __init__(
         self,
@@ -100,6 +62,7 @@ class Evaluator:
         reward: LikelihoodImprovement,
         config: EvaluationConfig,
         seed: int,
+        journal: Journal | None = None,
     ) -> None:
         if not episodes:
             raise ValueError(
@@ -111,103 +74,192 @@ class Evaluator:
         self.reward = reward
         self.config = config
         self.seed = seed
+        self.journal = journal or Journal(None, {})
+        self.genres = read_genres(Path(config.genres) if config.genres else None)
+        if self.genres and not {e.book_id for e in self.episodes} & set(self.genres):
+            raise ValueError(
+                f"evaluation.genres: {config.genres} names none of the books that are evaluated, "
+                f"such as {self.episodes[0].book_id!r}; its column 'book' holds their ids"
+            )
+        self._advance: Advance = silent
+        self._time_left = TimeLeft({})
 
     def table(
         self,
-        agents: Mapping[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        agents: Mapping[str, Planner],
         sampling: Sampling,
         progress: ProgressDisplay,
-        sft_scorer: LikelihoodScorer | None = None,
+        sft: Writer | None = None,
     ) -> Evaluation:
         """All rows: each agent under each decoding, the controls, the reference plans."""
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
-        # An agent's answers are generated, then scored; everything else is only scored.
-        passes = 2 * len(agents) * len(self.config.decodings)
-        passes += 2 + len(references) + len(ablated) + (sft_scorer is not None)
-        with progress.stage("evaluate", passes * len(self.episodes)) as advance:
+        has_own = bool(agents) or "true" in references
+        num_played = len(agents) * len(self.config.decodings) * len(self.episodes)
+        num_given = 2 + len(references) + len(ablated) + (sft is not None)
+        num_given += has_own * (1 + (len(self.episodes) > 1))
+        self._time_left = TimeLeft(
+            {ANSWERS: num_played, SCORES: num_played + num_given * len(self.episodes)}
+        )
+        with progress.stage("evaluate", self._time_left.total) as advance:
+            self._advance = advance
             rows = [
-                self._play(name, decoding, model, sampling, advance)
-                for name, model in agents.items()
-                for decoding in self.config.decodings
+                row for name, agent in agents.items() for row in self._play(name, agent, sampling)
             ]
-            given = {"empty_plan": ["" for _ in self.episodes]}
-            own = self._own_plans(rows)
-            if own is not None and len(self.episodes) > 1:
-                given["shuffled_plan"] = shuffled_plans(self.episodes, own, self.seed)
+            given = self._controls(rows)
             given |= {f"{name}_plan": [e.plans[name] for e in self.episodes] for name in references}
-            rows += [self.plans(name, plans, advance) for name, plans in given.items()]
-            if sft_scorer is not None:
-                rows.append(self._other_writer("sft_baseline", sft_scorer, advance))
-            ablations = [
-                self.plans(name, [e.plans[name] for e in self.episodes], advance)
-                for name in ablated
-            ]
-        return Evaluation(tuple(rows), tuple(ablations), self._num_cut())
+            rows += [self.plans(name, plans) for name, plans in given.items()]
+            if sft is not None:
+                rows.append(self._other_writer("sft_baseline", sft))
+            ablations = [self.plans(n, [e.plans[n] for e in self.episodes]) for n in ablated]
+            checks = (self._without_context(),)
+        found = Evaluation(tuple(rows), tuple(ablations), self._num_cut(), (), checks)
+        return found.analysed(self.genres, self.config.bootstrap_samples)
+
+    def plans(self, name: str, plans: Sequence[str]) -> Row:
+        """A row of given plans, one per episode."""
+        attempts = []
+        for start, some in self._batches():
+            texts = list(plans[start : start + len(some)])
+            make = partial(self._scored, name, texts)
+            attempts += self._kept({"plans": texts}, some, make, name, (SCORES,))
+        return self._row(name, None, attempts)
+
+    def _scored(
+        self, note: str, plans: Sequence[str], episodes: Sequence[Episode]
+    ) -> list[Attempt]:
+        pairs = list(zip(episodes, plans, strict=True))
+        started = time.perf_counter()
+        found = self.reward.likelihoods(pairs)
+        self._did(SCORES, len(pairs), time.perf_counter() - started, note)
+        return _attempts(pairs, found)
+
+    def _controls(self, rows: Sequence[Row]) -> dict[str, list[str]]:
+        """Plans that say nothing of the chapter: none, another book's, and mere words."""
+        given = {"empty_plan": ["" for _ in self.episodes]}
+        own = self._own_plans(rows)
+        if own is not None:
+            if len(self.episodes) > 1:
+                given["shuffled_plan"] = shuffled_plans(self.episodes, own, self.seed)
+            given["random_words"] = random_texts(self.episodes, own)
+        return given
+
+    def _play(self, name: str, agent: Planner, sampling: Sampling) -> Iterator[Row]:
+        """The agent under each decoding; it is let go afterwards."""
+        load = cache(agent.load)
+        for decoding in self.config.decodings:
+            how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
+            note = f"{name}, {decoding}"
+            attempts = []
+            for start, some in self._batches():
+                # Of the batch's own, so that a batch does not depend on those before it.
+                seed = self.seed + start
+                key = {"agent": agent.digest, "sampling": asdict(how), "seed": seed}
+                make = partial(self._played, load, how, seed, note)
+                attempts += self._kept(key, some, make, note, (ANSWERS, SCORES))
+            counts = {s.value: sum(a.status == s for a in attempts) for s in PlanStatus}
+            row = self._row(name, decoding, attempts)
+            yield replace(row, statuses=counts, play=mean_of(a.play for a in attempts))
+
+    def _played(
+        self,
+        load: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+        how: Sampling,
+        seed: int,
+        note: str,
+        episodes: Sequence[Episode],
+    ) -> list[Attempt]:
+        agent = TransformersAgent(*load(), how, self.config.batch_size, seed)
+        started = time.perf_counter()
+        rollouts = self.env.play(episodes, agent)
+        self._did(ANSWERS, len(episodes), time.perf_counter() - started, note)
+        attempts = self._scored(note, [r.outcome.plan for r in rollouts], episodes)
+        return [
+            replace(
+                attempt,
+                answer=rollout.reply.text,
+                status=rollout.status,
+                play=cost_summary([rollout]),
+            )
+            for attempt, rollout in zip(attempts, rollouts, strict=True)
+        ]
+
+    def _other_writer(self, name: str, writer: Writer) -> Row:
+        """Another model in the generator's place, without a plan, on the same gold tokens."""
+        load = cache(writer.load)
+
+        def score(some: Sequence[Episode]) -> list[Likelihood]:
+            return load().score([self.reward.encoder.request(e) for e in some])
+
+        return self._against_baseline(name, {"writer": writer.digest}, score)
+
+    def _without_context(self) -> Row:
+        """The chapter without the story so far: whether the generator knows the book by heart.
+
+        Near 0 it writes the chapter as well without having read what came before.
+        """
+
+        def score(some: Sequence[Episode]) -> list[Likelihood]:
+            bare = [replace(e, context=StoryContext(()), plans={}) for e in some]
+            golds = [self.reward.encoder.request(e).gold_ids for e in some]
+            requests = [self.reward.encoder.request(e) for e in bare]
+            # A window that holds less of a long chapter behind its context cuts both alike.
+            return self.reward.scorer.score(
+                [replace(r, gold_ids=gold) for r, gold in zip(requests, golds, strict=True)]
+            )
+
+        return self._against_baseline("without_context", {"context": False}, score)
+
+    def _against_baseline(
+        self,
+        name: str,
+        key: Mapping[str, Any],
+        score: Callable[[Sequence[Episode]], list[Likelihood]],
+    ) -> Row:
+        def compare(some: Sequence[Episode]) -> list[Attempt]:
+            started = time.perf_counter()
+            found = score(some)
+            pairs = [(episode, "") for episode in some]
+            known = [baseline for _, baseline in self.reward.likelihoods(pairs)]
+            self._did(SCORES, len(some), time.perf_counter() - started, name)
+            return _attempts(pairs, list(zip(found, known, strict=True)))
+
+        attempts = []
+        for _, some in self._batches():
+            attempts += self._kept(key, some, compare, name, (SCORES,))
+        return self._row(name, None, attempts)
+
+    def _kept(
+        self,
+        key: Mapping[str, Any],
+        episodes: Sequence[Episode],
+        make: Callable[[Sequence[Episode]], list[Attempt]],
+        note: str,
+        kinds: Sequence[str],
+    ) -> list[Attempt]:
+        """The batch as the journal holds it, or made now and kept."""
+        key = {**key, "episodes": [e.episode_id for e in episodes]}
+        kept = self.journal.get(key)
+        if kept is None:
+            made = make(episodes)
+            self.journal.keep(key, [attempt.as_json() for attempt in made])
+            return made
+        for kind in kinds:
+            self._did(kind, len(episodes), None, note)
+        return [Attempt.from_json(e, k) for e, k in zip(episodes, kept, strict=True)]
+
+    def _did(self, kind: str, steps: int, seconds: float | None, note: str) -> None:
+        """`seconds` is None for what an earlier evaluation did."""
+        self._time_left.did(kind, steps, seconds)
+        self._advance(steps, note.replace("_", " "), self._time_left.seconds)
+
+    def _batches(self) -> Iterator[tuple[int, Sequence[Episode]]]:
+        for start in range(0, len(self.episodes), self.config.batch_size):
+            yield start, self.episodes[start : start + self.config.batch_size]
 
     def _num_cut(self) -> dict[str, int]:
         cuts = [self.reward.encoder.cut(episode) for episode in self.episodes]
         return {part: sum(part in cut for cut in cuts) for part in ("context", "gold")}
-
-    def plans(self, name: str, plans: Sequence[str], advance: Advance = silent) -> Row:
-        """A row of given plans, one per episode."""
-        pairs = list(zip(self.episodes, plans, strict=True))
-        return self._row(name, None, pairs, self._likelihoods(pairs, name, advance))
-
-    def _play(
-        self,
-        name: str,
-        decoding: str,
-        model: tuple[PreTrainedModel, PreTrainedTokenizerBase],
-        sampling: Sampling,
-        advance: Advance,
-    ) -> Row:
-        how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
-        note = f"{name}, {decoding}"
-        left = len(self.episodes)
-
-        def answered(count: int) -> None:
-            # An agent may have several turns in a play; each play counts once.
-            nonlocal left
-            count = min(count, left)
-            left -= count
-            advance(count, note=note)
-
-        agent = TransformersAgent(*model, how, self.config.batch_size, self.seed, answered)
-        rollouts = self.env.play(self.episodes, agent)
-        if left:
-            advance(left, note=note)
-        pairs = [(r.episode, r.outcome.plan) for r in rollouts]
-        row = self._row(name, decoding, pairs, self._likelihoods(pairs, note, advance))
-        counts = {s.value: sum(r.status == s for r in rollouts) for s in PlanStatus}
-        return replace(row, statuses=counts, play=cost_summary(rollouts))
-
-    def _other_writer(self, name: str, scorer: LikelihoodScorer, advance: Advance) -> Row:
-        """Another model in the generator's place, without a plan, on the same gold tokens."""
-        pairs = [(episode, "") for episode in self.episodes]
-        found: list[Likelihood] = []
-        for some in self._batches(pairs):
-            found += scorer.score([self.reward.encoder.request(e) for e, _ in some])
-            advance(len(some), note=name)
-        known = self.reward.likelihoods(pairs)
-        return self._row(
-            name, None, pairs, [(f, base) for f, (_, base) in zip(found, known, strict=True)]
-        )
-
-    def _likelihoods(
-        self, pairs: Sequence[tuple[Episode, str]], note: str, advance: Advance
-    ) -> list[tuple[Likelihood, Likelihood]]:
-        found: list[tuple[Likelihood, Likelihood]] = []
-        for some in self._batches(pairs):
-            found += self.reward.likelihoods(some)
-            advance(len(some), note=note.replace("_", " "))
-        return found
-
-    def _batches(
-        self, pairs: Sequence[tuple[Episode, str]]
-    ) -> Iterator[Sequence[tuple[Episode, str]]]:
-        for start in range(0, len(pairs), self.config.batch_size):
-            yield pairs[start : start + self.config.batch_size]
 
     def _own_plans(self, rows: Sequence[Row]) -> list[str] | None:
         """Each episode's true plan where all are known, else what the last agent planned."""
@@ -216,23 +268,22 @@ class Evaluator:
         agents = [row for row in rows if row.decoding is not None]
         return [a.plan for a in agents[-1].attempts] if agents else None
 
-    def _row(
-        self,
-        name: str,
-        decoding: str | None,
-        pairs: Sequence[tuple[Episode, str]],
-        likelihoods: Sequence[tuple[Likelihood, Likelihood]],
-    ) -> Row:
-        attempts = tuple(
-            Attempt(episode, plan, improvement_percent(with_plan, baseline), with_plan, baseline)
-            for (episode, plan), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
-        )
+    def _row(self, name: str, decoding: str | None, attempts: Sequence[Attempt]) -> Row:
         interval = clustered_bootstrap(
             [a.improvement for a in attempts],
             [a.episode.book_id for a in attempts],
             self.config.bootstrap_samples,
         )
-        return Row(name, decoding, interval, attempts)
+        return Row(name, decoding, interval, tuple(attempts))
+
+
+def _attempts(
+    pairs: Sequence[tuple[Episode, str]], likelihoods: Sequence[tuple[Likelihood, Likelihood]]
+) -> list[Attempt]:
+    return [
+        Attempt(episode, plan, improvement_percent(with_plan, baseline), with_plan, baseline)
+        for (episode, plan), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
+    ]
 
 
 def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:
@@ -251,7 +302,3 @@ def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int)
             raise ValueError("evaluation: one episode has no other's plan; evaluate two or more")
         shuffled.append(rng.choice(elsewhere or in_book))
     return shuffled
-
-
-def finite_or_none(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from envs.prompts import Prompts
 from rewards.encode import GeneratorEncoder
-from train.evaluation import Attempt, Evaluation
+from train.analysis.rows import UNTRAINED, Attempt, Evaluation
 from train.files import write_text
 
 _HEAD = """\
@@ -27,7 +27,8 @@ def write_examples(
     path: Path,
 ) -> None:
     """The best, the median and the worst episode of the trained agent, and others between."""
-    trained = [row for row in evaluation.rows if row.name == "trained"]
+    agents = [row for row in evaluation.rows if row.decoding is not None]
+    trained = [row for row in agents if row.name != UNTRAINED]
     if not trained or not num_examples:
         return
     attempts = sorted(trained[0].attempts, key=lambda a: -a.improvement)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import snapshot_download
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +22,7 @@ from train import ranks, zero
 from train.cache import digest
 from train.schema import ModelConfig
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
@@ -34,6 +37,11 @@ def load_model(
         ValueError: there is no such model, or it is not in safetensors.
     """
     assert config.path is not None
+    if config.adapter is not None and how:
+        raise ValueError(
+            f"{key}.adapter: adapters are merged into whole weights; leave out sharding and "
+            "quantization, or name a model into which they are merged already"
+        )
     path = resolve_path(config.path)
     options = {"revision": config.revision, "trust_remote_code": False}
     try:
@@ -50,7 +58,33 @@ def load_model(
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
-    return model, tokenizer
+    return (model if config.adapter is None else _merged(model, config.adapter, key)), tokenizer
+
+
+def _merged(model: PreTrainedModel, adapter: str, key: str) -> PreTrainedModel:
+    """The model with the adapters in its weights."""
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter_folder(adapter))
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{key}.adapter: {adapter!r} does not go on this model ({reason}); give a folder with "
+            f"adapter_config.json and {ADAPTER_WEIGHTS} that were made for it"
+        ) from error
+    return cast(PreTrainedModel, cast(Any, adapted).merge_and_unload(safe_merge=True))
+
+
+def adapter_folder(adapter: str) -> str:
+    """The folder of adapters, brought from the Hub if need be; other weights than safetensors are
+    not loaded, as peft would do.
+    """
+    folder = Path(adapter)
+    if not folder.is_dir():
+        wanted = ["adapter_config.json", ADAPTER_WEIGHTS]
+        folder = Path(snapshot_download(adapter, allow_patterns=wanted))
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise FileNotFoundError(f"there is no {ADAPTER_WEIGHTS}")
+    return str(folder)
 
 
 def check_model(config: ModelConfig, key: str) -> None:
@@ -138,8 +172,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 def model_digest(model: ModelConfig) -> str:
     """What identifies a model as loaded: its weights' content if small, else where it is from."""
-    folder = Path(resolve_path(model.path or ""))
-    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    files = _weight_files(model.path) + _weight_files(model.adapter)
     if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
         stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return digest({"model": asdict(model), "files": stamps})
@@ -153,3 +186,11 @@ def model_digest(model: ModelConfig) -> str:
             "attn_implementation": model.attn_implementation,
         }
     )
+
+
+def _weight_files(path: str | None) -> list[Path]:
+    """What a folder's model is loaded from; none of a Hub id, which is known by its name."""
+    if path is None:
+        return []
+    folder = Path(resolve_path(path))
+    return sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))

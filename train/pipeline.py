@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
@@ -24,19 +24,24 @@ from envs.types import Episode, Rollout, Source, Split
 from rewards.improvement import improvement_percent
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
-from rewards.types import Score
+from rewards.types import LikelihoodScorer, Score
 from rewards.weighted_sum import WeightedTerm
 from train import algorithms, ranks, zero
 from train.adapters import peft_config, shares_weights
 from train.algorithms import check_trainer, order_of, train_policy
+from train.analysis.exports import write_tables
+from train.analysis.recall import by_heart
+from train.analysis.rows import TRAINED, UNTRAINED
+from train.analysis.token_gains import write_token_gains
 from train.cache import Cache, digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.config.build import build
 from train.episode_order import EpisodeOrder
-from train.evaluation import Evaluation, Evaluator
+from train.evaluation import Evaluation, Evaluator, Planner, Writer
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
+from train.journal import Journal
 from train.judging.improvements import write_improvements
 from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import check_model, load_model, model_digest, save_model
@@ -68,12 +73,13 @@ TRAINED_BY = (
 class Run:
     """A run's settings and what is built from them once; nothing is written before `train`.
 
-    `kept` are models that an earlier run trained, by stage; those are not trained again.
+    `kept` are models that an earlier run trained, by stage; those are not trained again. `order` is
+    None for a run that is only evaluated.
     """
 
     config: RunConfig
     source: Source
-    order: EpisodeOrder
+    order: EpisodeOrder | None
     env: SoloPlanner | Collaboration
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
@@ -87,8 +93,14 @@ class Run:
         progress: ProgressDisplay,
         kept: Mapping[str, ModelConfig] | None = None,
         signals: StopSignals | None = None,
+        *,
+        is_trained: bool = False,
     ) -> Run:
-        """Builds what a bad setting or book would break, so that it breaks before any work."""
+        """Builds what a bad setting or book would break, so that it breaks before any work.
+
+        Where `is_trained`, all that remains is to evaluate, on a shelf that need not have books to
+        learn from.
+        """
         for key, model in (
             ("generator.model", config.generator.model),
             ("policy.model", config.policy.model),
@@ -100,7 +112,9 @@ class Run:
             source = build(config.data, "data")
             watched: tuple[Split, ...] = ("validation",) if config.monitors.every_steps else ()
             needed = ("train", config.evaluation.split, *watched)
-            empty = [split for split in needed if not source.episodes(split)]
+            if is_trained:
+                needed = (config.evaluation.split,)
+            empty = [split for split in needed if not episodes_of(source, split)]
         if empty:
             raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
         env = build(config.env, "env", prompts=config.prompts)
@@ -114,18 +128,14 @@ class Run:
                 )
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)
-        distractors(terms, source.episodes("train"))
+        if not is_trained:
+            distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
             config,
             source,
-            order_of(
-                source.episodes("train"),
-                config.trainer,
-                config.seed,
-                build(config.curriculum, "curriculum") if config.curriculum else None,
-            ),
+            None if is_trained else _order(config, source),
             env,
             terms,
             progress,
@@ -193,7 +203,8 @@ class Run:
         """
         encoder, config = self.reward.encoder, self.config
         # Those of the table as well: else one that cannot be scored is found after all training.
-        judged = self.source.episodes(config.evaluation.split)[: config.evaluation.max_episodes]
+        judged = episodes_of(self.source, config.evaluation.split)
+        judged = judged[: config.evaluation.max_episodes]
         with self.progress.stage("look at the episodes"):
             lines = [check_episodes(encoder, [*episodes, *judged], self.writer[0])]
         if self._shares_weights:
@@ -237,6 +248,7 @@ class Run:
         config, settings = self.config, self.config.trainer
         policy, tokenizer = self._untrained_policy()
         order = self.order
+        assert order is not None
         guard = NonFiniteGuard(config.max_skipped_steps, self.say)
         parts = {"order": order, "skipped": guard}
         checkpoints = self._checkpoints(folder, policy)
@@ -315,28 +327,75 @@ class Run:
         model, tokenizer = self.writer
         return twin(model), copy.deepcopy(tokenizer)
 
-    def evaluate(self, policy: ModelConfig | None) -> Evaluation:
-        """The table of the trained agent, if there is one, the warm start and the controls."""
+    def evaluate(self, policies: Mapping[str, ModelConfig]) -> Evaluation:
+        """The table of trained agents, by name, against the warm start and the controls."""
         config = self.config.evaluation
-        made = {"untrained": self.warm_start} | ({"trained": policy} if policy else {})
+        episodes = episodes_of(self.source, config.split)
+        agents = {
+            name: self._planner(policy)
+            for name, policy in {UNTRAINED: self.warm_start, **policies}.items()
+        }
         baseline = self.sft_baseline
-        with self.progress.stage("load models", len(made) + 2) as advance:
-            agents = {}
-            for name, model_config in made.items():
-                # As it answered in training, where passes in bfloat16 round its weights.
-                dtype = "bfloat16" if self.config.trainer.bf16 else model_config.dtype
-                model, tokenizer = load_model(replace(model_config, dtype=dtype), "policy.model")
-                agents[name] = (on_device(model), tokenizer)
-                advance()
-            sft = None
-            if baseline is not None:
-                model, _ = load_frozen(baseline, "sft_baseline", self.config.scorer.sharding)
-                sft = make_scorer(model, self.config.scorer)
-            advance()
-            episodes = self.source.episodes(config.split)
-            evaluator = Evaluator(episodes, self.env, self.reward, config, self.config.seed)
-            advance()
-        return evaluator.table(agents, self.config.sampling, self.progress, sft)
+        evaluator = Evaluator(
+            episodes, self.env, self.reward, config, self.config.seed, self._journal()
+        )
+        evaluation = evaluator.table(
+            agents, self.config.sampling, self.progress, baseline and self._sft_writer(baseline)
+        )
+        with self.progress.stage("look for what the generator knows by heart"):
+            writer = Planner(model_digest(self.generator), lambda: self.writer)
+            recall = by_heart(
+                evaluator.episodes, self.reward.encoder, writer, evaluator.journal, config
+            )
+        return replace(evaluation, recall=recall)
+
+    def _planner(self, policy: ModelConfig) -> Planner:
+        # As it answered in training, where passes in bfloat16 round its weights.
+        dtype = "bfloat16" if self.config.trainer.bf16 else policy.dtype
+        policy = replace(policy, dtype=dtype)
+
+        def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+            model, tokenizer = load_model(policy, "policy.model")
+            return on_device(model), tokenizer
+
+        return Planner(model_digest(policy), load)
+
+    def _sft_writer(self, baseline: ModelConfig) -> Writer:
+        def load() -> LikelihoodScorer:
+            model, _ = load_frozen(baseline, "sft_baseline", self.config.scorer.sharding)
+            return make_scorer(model, self.config.scorer)
+
+        return Writer(model_digest(baseline), load)
+
+    def _journal(self) -> Journal:
+        """What was evaluated before under the same generator, books, env and prompts."""
+        config = self.config
+        about = {
+            "generator": model_digest(self.generator),
+            "generator_settings": replace(config.generator, model=ModelConfig()),
+            "env": config.env,
+            "prompts": config.prompts,
+            "scorer": config.scorer,
+            "data": self.source.key(),
+            "processes": ranks.num_processes(),
+            "code": source_fingerprint(envs, rewards, "train.evaluation"),
+        }
+        return Journal(Path(config.cache_dir) / "evaluations", about)
+
+
+def _order(config: RunConfig, source: Source) -> EpisodeOrder:
+    return order_of(
+        source.episodes("train"),
+        config.trainer,
+        config.seed,
+        build(config.curriculum, "curriculum") if config.curriculum else None,
+    )
+
+
+def episodes_of(source: Source, split: Split | Literal["all"]) -> list[Episode]:
+    """The episodes of one split, or of the whole shelf."""
+    splits: tuple[Split, ...] = ("train", "validation", "test") if split == "all" else (split,)
+    return [episode for name in splits for episode in source.episodes(name)]
 
 
 class Recorder(TrainerCallback):
@@ -406,7 +465,7 @@ def train(run: Run, folder: RunFolder) -> Evaluation:
             shutil.copy(trained / "metrics.jsonl", folder.metrics_path)
     keep_models(run, folder)
     PartialState().wait_for_everyone()
-    evaluation = run.evaluate(run.base_policy.at(folder.policy_dir))
+    evaluation = run.evaluate({TRAINED: run.base_policy.at(folder.policy_dir)})
     write_results(run, evaluation, folder)
     return evaluation
 
@@ -448,11 +507,14 @@ def keep_models(run: Run, folder: RunFolder) -> None:
 
 
 def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
-    """`evaluation.json`, the learning curve and the examples."""
+    """`evaluation.json` and its tables, gains per token, the learning curve and the examples."""
     if not PartialState().is_main_process:
         return
     with run.progress.stage("write results"):
-        write_json(folder.evaluation_path, evaluation.as_json())
+        found = evaluation.as_json()
+        write_json(folder.evaluation_path, found)
+        write_tables(found, folder.path)
+        write_token_gains(evaluation, run.reward.encoder, folder.path)
         write_improvements(evaluation, folder.path)
         if folder.metrics_path.exists():
             plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from train.evaluation import Evaluation
+from train.analysis.rows import Evaluation
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

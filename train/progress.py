@@ -11,12 +11,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from train import ranks
+from train.time_left import duration
 
 Advance = Callable[..., None]
 
@@ -35,9 +38,10 @@ class ProgressDisplay:
 
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
-        """A stage of `total` steps. It gives `advance(steps=1, note="")`.
+        """A stage of `total` steps. It gives `advance(steps=1, note="", seconds_left=None)`.
 
-        `note` is shown beside the bar: `advance(note="reward 0.4")`.
+        `note` is shown beside the bar: `advance(note="reward 0.4")`. Where steps take unequally
+        long, `seconds_left` is shown in place of what their mean would promise.
         """
         started = time.perf_counter()
         outcome = "failed"
@@ -63,13 +67,16 @@ class ProgressDisplay:
     def _lines(self, title: str, total: int | None) -> Advance:
         done, said_at = 0, time.perf_counter()
 
-        def advance(steps: int = 1, note: str | None = None) -> None:
+        def advance(
+            steps: int = 1, note: str | None = None, seconds_left: float | None = None
+        ) -> None:
             nonlocal done, said_at
             done += steps
             if time.perf_counter() - said_at >= self._seconds_between_lines:
                 said_at = time.perf_counter()
                 of_total = "" if total is None else f" of {total}"
-                self.say(f"{title}: {done}{of_total}" + (f", {note}" if note else ""))
+                left = None if seconds_left is None else f"{duration(seconds_left)} left"
+                self.say(", ".join(filter(None, (f"{title}: {done}{of_total}", note, left))))
 
         return advance
 
@@ -81,13 +88,14 @@ class ProgressDisplay:
         self._bars = bars
         if is_outermost:
             bars.start()
-        task = bars.add_task(title, total=total, note="")
+        task = bars.add_task(title, total=total, note="", seconds_left=None)
 
-        def advance(steps: int = 1, note: str | None = None) -> None:
-            if note is None:
-                bars.advance(task, steps)
-            else:
-                bars.update(task, advance=steps, note=note)
+        def advance(
+            steps: int = 1, note: str | None = None, seconds_left: float | None = None
+        ) -> None:
+            bars.update(task, advance=steps, seconds_left=seconds_left)
+            if note is not None:
+                bars.update(task, note=note)
 
         try:
             yield advance
@@ -103,7 +111,7 @@ class ProgressDisplay:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _TimeLeftColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             transient=True,
@@ -114,5 +122,17 @@ class ProgressDisplay:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def silent(steps: int = 1, note: str | None = None) -> None:
+class _TimeLeftColumn(TimeRemainingColumn):
+    """What a stage says of the time left, or else what its pace so far promises."""
+
+    max_refresh = None
+
+    def render(self, task: Task) -> Text:
+        left = task.fields["seconds_left"]
+        if left is None:
+            return super().render(task)
+        return Text(duration(left), style="progress.remaining")
+
+
+def silent(steps: int = 1, note: str | None = None, seconds_left: float | None = None) -> None:
     """An `advance` that is shown nowhere."""

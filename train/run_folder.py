@@ -45,6 +45,8 @@ _README = """\
 | `sft_baseline/` | the generator fine-tuned on chapters, where the run has that baseline |
 | `checkpoints/` | states to go on from; each loads with `from_pretrained` |
 | `evaluation.json` | improvement in per cent on unseen books, with controls |
+| `evaluation.csv`, `parts.csv`, `texts.csv`, `comparisons.csv`, `*.tex` | its tables, for a paper |
+| `token_gains.jsonl` | what each plan gained on each token of the chapter |
 | `improvements.csv` | improvement of every episode under every row of that table |
 | `examples.md` | context, plan and chapter side by side |
 | `evaluations/` | later evaluations of this run, a folder each |
@@ -54,6 +56,7 @@ A file is there once its stage is done.
 
     nextchapter train resume={path}      # go on where it stopped
     nextchapter evaluate run={path}      # evaluate on unseen books
+    nextchapter report run={path}        # one page on what it has shown
 """
 
 

@@ -37,6 +37,8 @@ class ModelConfig:
     """Folder or Hub id of a transformers checkpoint in safetensors; empty for a random start."""
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
+    adapter: str | None = None
+    """Folder or Hub id of adapters in peft's form, merged into the weights when they are loaded."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     architecture: Mapping[str, Any] = field(default_factory=dict)
     """Of a random start: `model_type` and the fields of its transformers config."""
@@ -47,7 +49,7 @@ class ModelConfig:
 
     def at(self, folder: Path) -> ModelConfig:
         """The same settings for weights that lie in `folder`."""
-        return replace(self, path=str(folder), revision=None)
+        return replace(self, path=str(folder), revision=None, adapter=None)
 
     @property
     def to_train(self) -> ModelConfig:
@@ -223,14 +225,17 @@ class MonitorConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    split: Literal["validation", "test"] = "test"
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which books: those of one split, or `all` of a shelf that nothing was trained on."""
     decodings: tuple[Literal["greedy", "sampled"], ...] = ("greedy", "sampled")
     max_episodes: Annotated[int, Field(gt=0)] | None = None
     """Evaluate on the first so many episodes; empty for all."""
     batch_size: Annotated[int, Field(gt=0)] = 150
     """Conversations that an agent answers at once, and episodes that are scored at once."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 10_000
-    """Resamples of the books for the 95 % interval."""
+    """Resamples of the books for the 95 % interval, and draws of the test between two rows."""
+    genres: str | None = None
+    """CSV with the columns book and genre, for a table by genre; empty for none."""
     num_examples: Annotated[int, Field(ge=0)] = 3
     """Episodes shown side by side in examples.md."""
 

@@ -1,9 +1,10 @@
-"""Intervals for means over episodes that come in books."""
+"""Intervals for means over episodes that come in books, and how the episodes are spread."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,10 @@ class Interval:
 
     mean: float
     ci95: tuple[float, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The ends of an unknown interval are None, as JSON holds no infinity."""
+        return {"mean": self.mean, "ci95": [finite_or_none(end) for end in self.ci95]}
 
 
 def clustered_bootstrap(
@@ -39,3 +44,18 @@ def clustered_bootstrap(
     means = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(mean, (float(low), float(high)))
+
+
+SPREAD_AT = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Quantiles of the values by name, `p5` to `p95`, with `min` and `max`."""
+    levels = (0.0, *SPREAD_AT, 1.0)
+    names = ("min", *(f"p{round(100 * level)}" for level in SPREAD_AT), "max")
+    found = np.quantile(np.asarray(values, dtype=np.float64), levels)
+    return {name: float(value) for name, value in zip(names, found, strict=True)}
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from train.evaluation import Evaluation, Row
+from train.analysis.exports import comparisons_table as printed_comparisons
+from train.analysis.rows import Evaluation, Row
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -23,16 +24,41 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
     for row in evaluation.rows:
         table.add_row(*_cells(row))
-    if evaluation.ablations:
+    for section in (evaluation.ablations, evaluation.checks):
         table.add_section()
-        for row in evaluation.ablations:
+        for row in section:
             table.add_row(*_cells(row))
     num_episodes = max((len(row.attempts) for row in evaluation.rows), default=0)
-    table.caption = "\n".join(
+    notes = [
         f"{num} of {num_episodes} episodes: the {part} was too long for the generator and was cut."
         for part, num in evaluation.num_cut.items()
         if num
+    ]
+    if evaluation.recall is not None:
+        notes.append(
+            f"The generator goes on by heart with {evaluation.recall.mean:.1%} of what follows the "
+            "beginning of a chapter."
+        )
+    table.caption = "\n".join(notes)
+    return table
+
+
+def comparisons_table(evaluation: Evaluation) -> Table:
+    """Which row is ahead of which, episode by episode, and whether that may be chance."""
+    columns, rows = printed_comparisons(evaluation.as_json())
+    table = Table(
+        title="Who is ahead of whom (points of improvement on the same episodes)",
+        title_justify="left",
+        caption=(
+            "p: two-sided, from flipping the signs of whole books.\n"
+            "Holm: corrected for all pairs of agents, or for all of agents and controls."
+        ),
+        caption_justify="left",
     )
+    for column in columns:
+        table.add_column(column, justify="left" if column == "pair" else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -10,10 +10,15 @@ NUM_WORDS = 3
 Trigram = tuple[str, ...]
 
 
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, punctuation left out."""
+    return _WORD.findall(text.lower())
+
+
 def trigrams(text: str) -> list[Trigram]:
-    """Runs of three words in lower case, punctuation left out."""
-    words = _WORD.findall(text.lower())
-    return [tuple(words[i : i + NUM_WORDS]) for i in range(len(words) - NUM_WORDS + 1)]
+    """Runs of three words."""
+    said = words(text)
+    return [tuple(said[i : i + NUM_WORDS]) for i in range(len(said) - NUM_WORDS + 1)]
 
 
 def seen_share(text: str, source: str) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,17 @@ def fit_line() -> Callable[..., float]:
         return line.weight.item()
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real headless browser; tests that want one are skipped where there is none."""
+    spec = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.EXECUTABLE is None:
+        pytest.skip("there is no Chromium on this machine")
+    opened = module.Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()

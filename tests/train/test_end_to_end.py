@@ -41,8 +41,10 @@ def test_a_run_prints_and_writes_the_whole_table(smoke: Path) -> None:
     assert set(rows) == {
         *((name, how) for name in ("untrained", "trained") for how in ("greedy", "sampled")),
         *((f"{name}_plan", None) for name in ("empty", "shuffled", "inferable", "true")),
+        ("random_words", None),
     }
-    assert rows["empty_plan", None]["improvement"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    empty = rows["empty_plan", None]["improvement"]
+    assert (empty["mean"], empty["ci95"], set(empty["spread"].values())) == (0.0, [0.0, 0.0], {0.0})
     assert all(row["episodes"] == 100 and row["books"] == 20 for row in rows.values())
     for decoding in ("greedy", "sampled"):
         untrained = rows["untrained", decoding]["improvement"]["ci95"]

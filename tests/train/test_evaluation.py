@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +18,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from envs.agents import Sampling
 from envs.plans import PlanParser
 from envs.solo import SoloPlanner
+from envs.sources.storyworld import StoryWorldSource
 from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.evaluation import Evaluator, shuffled_plans
+from train.evaluation import Evaluator, Planner, Writer, shuffled_plans
+from train.pipeline import episodes_of
 from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
 from train.tables import evaluation_table
@@ -61,19 +65,18 @@ def evaluator(
 
 
 @pytest.fixture
-def agents(
-    make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+def agents(make_model: MakeModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Planner]:
     """Two random models that say something else at every step."""
-    varied = {"tie_word_embeddings": False, "initializer_range": 0.3}
-    return {
-        name: (make_model(seed=seed, **varied), tokenizer)
-        for seed, name in enumerate(("untrained", "trained"))
-    }
+
+    def planner(name: str, seed: int) -> Planner:
+        varied = {"tie_word_embeddings": False, "initializer_range": 0.3}
+        return Planner(name, lambda: (make_model(seed=seed, **varied), tokenizer))
+
+    return {name: planner(name, seed) for seed, name in enumerate(("untrained", "trained"))}
 
 
 def test_the_table_has_every_agent_control_and_reference(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     evaluation = evaluator().table(agents, SAMPLING, QUIET)
     assert [(row.name, row.decoding) for row in evaluation.rows] == [
@@ -83,6 +86,7 @@ def test_the_table_has_every_agent_control_and_reference(
         ("trained", "sampled"),
         ("empty_plan", None),
         ("shuffled_plan", None),
+        ("random_words", None),
         ("inferable_plan", None),
         ("true_plan", None),
     ]
@@ -94,7 +98,7 @@ def test_the_table_has_every_agent_control_and_reference(
 
 
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any], encoder: GeneratorEncoder
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner], encoder: GeneratorEncoder
 ) -> None:
     evaluation = evaluator().table(agents, SAMPLING, QUIET)
     spoilt = evaluation.ablations[0].improvement.mean
@@ -106,30 +110,33 @@ def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
 
 
 def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any], fake_scorer: Any
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner], fake_scorer: Any
 ) -> None:
     text = io.StringIO()
     display = ProgressDisplay(Console(file=text, width=120), seconds_between_lines=0.0)
-    evaluator(batch_size=4).table(agents, SAMPLING, display, fake_scorer)
+    sft = Writer("sft", lambda: fake_scorer)
+    evaluator(batch_size=4).table(agents, SAMPLING, display, sft)
     shown = text.getvalue().splitlines()
-    # Six episodes: four agents answer and are scored; five rows of plans and a writer are scored.
-    total = 6 * (2 * 4 + 5 + 1)
-    assert shown[1:5] == [
-        f"evaluate: {done} of {total}, untrained, greedy" for done in (4, 6, 10, 12)
-    ]
-    assert shown[-2] == f"evaluate: {total} of {total}, true but place"
+    # Six episodes: four agents answer and are scored; six rows of plans, a writer and the chapters
+    # without their context are scored.
+    total = 6 * (2 * 4 + 6 + 1 + 1)
+    # Of how long scores take nothing is known before the first of them.
+    assert shown[1] == f"evaluate: 4 of {total}, untrained, greedy"
+    for line, done in zip(shown[2:5], (8, 10, 12), strict=True):
+        assert re.fullmatch(rf"evaluate: {done} of {total}, untrained, greedy, \d+ s left", line)
+    assert shown[-2] == f"evaluate: {total} of {total}, without context, 0 s left"
     assert len(shown) == 2 + total // 3
 
 
 def test_the_empty_plan_is_exactly_zero(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     interval = evaluator().table(agents, SAMPLING, QUIET).row("empty_plan").improvement
     assert (interval.mean, interval.ci95) == (0.0, (0.0, 0.0))
 
 
 def test_a_shuffled_plan_was_made_for_another_book(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     for attempt in evaluator().table(agents, SAMPLING, QUIET).row("shuffled_plan").attempts:
         assert attempt.plan.endswith("Ann pays all that she owes.")
@@ -155,11 +162,11 @@ def test_a_book_of_many_chapters_never_lends_a_plan_to_itself(
 
 
 def test_a_single_episode_has_no_shuffled_plan(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any], episodes: list[Episode]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner], episodes: list[Episode]
 ) -> None:
     evaluation = evaluator(episodes[:1]).table(agents, SAMPLING, QUIET)
     names = [row.name for row in evaluation.rows]
-    assert names[-3:] == ["empty_plan", "inferable_plan", "true_plan"]
+    assert names[-4:] == ["empty_plan", "random_words", "inferable_plan", "true_plan"]
     with pytest.raises(ValueError, match="one episode has no other's plan"):
         shuffled_plans(episodes[:1], ["Ann pays."], seed=0)
 
@@ -173,19 +180,20 @@ def test_without_agents_and_reference_plans_there_is_nothing_to_shuffle(
 
 
 def test_without_reference_plans_the_agents_plans_are_shuffled(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any], episodes: list[Episode]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner], episodes: list[Episode]
 ) -> None:
     env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
     bare = [replace(episode, plans={}) for episode in episodes]
     evaluation = evaluator(bare, env).table(agents, SAMPLING, QUIET)
-    assert [row.name for row in evaluation.rows[-2:]] == ["empty_plan", "shuffled_plan"]
+    names = [row.name for row in evaluation.rows[-3:]]
+    assert names == ["empty_plan", "shuffled_plan", "random_words"]
     assert evaluation.ablations == ()
     trained = {attempt.plan for attempt in evaluation.row("trained", "sampled").attempts}
     assert {a.plan for a in evaluation.row("shuffled_plan").attempts} <= trained
 
 
 def test_how_answers_were_read_is_counted(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     # Random models never say the marker, so nothing they say is a plan.
     row = evaluator().table(agents, SAMPLING, QUIET).row("trained", "greedy")
@@ -199,7 +207,7 @@ def test_how_answers_were_read_is_counted(
 
 
 def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     class Cheap:
         asked: tuple[ScoreRequest, ...] = ()
@@ -210,7 +218,7 @@ def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
 
     sft = Cheap()
     made = evaluator()
-    row = made.table(agents, SAMPLING, QUIET, sft).row("sft_baseline")
+    row = made.table(agents, SAMPLING, QUIET, Writer("sft", lambda: sft)).row("sft_baseline")
     plain = [made.reward.encoder.request(episode) for episode in made.episodes]
     assert list(sft.asked) == plain
     # The fake generator costs 2 nats less 0.01 for what closes the prompt; the other writer 1.
@@ -219,7 +227,7 @@ def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
 
 
 def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     limited = evaluator()
     limited.reward.encoder.max_gold_tokens = 3
@@ -251,7 +259,7 @@ def test_a_split_without_episodes_is_refused(evaluator: Callable[..., Evaluator]
 
 
 def test_the_printed_table_has_a_line_per_row(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Any]
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(evaluation_table(evaluator().table(agents, SAMPLING, QUIET)))
@@ -259,3 +267,45 @@ def test_the_printed_table_has_a_line_per_row(
     for name in ("untrained", "trained", "empty plan", "shuffled plan", "true but place"):
         assert name in printed
     assert "+0.00" in printed
+
+
+def test_genres_that_name_none_of_the_books_are_refused(
+    evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    path = tmp_path / "genres.csv"
+    path.write_text("book,genre\nfirst,crime\n")
+    assert evaluator(genres=str(path)).genres == {"first": ["crime"]}
+    path.write_text("book,genre\nFirst!,crime\n")
+    with pytest.raises(ValueError, match="names none of the books that are evaluated"):
+        evaluator(genres=str(path))
+
+
+def test_a_whole_shelf_is_all_of_its_splits(world: StoryWorldSource) -> None:
+    parts = [world.episodes(split) for split in ("train", "validation", "test")]
+    assert episodes_of(world, "all") == [episode for part in parts for episode in part]
+    assert episodes_of(world, "test") == parts[2]
+
+
+def test_a_generator_that_needs_no_context_knows_the_book_by_heart(
+    evaluator: Callable[..., Evaluator],
+) -> None:
+    evaluation = evaluator().table({}, SAMPLING, QUIET)
+    # The fake generator does not look at the context: its chapters cost the same without.
+    (row,) = evaluation.checks
+    assert (row.name, row.improvement.mean) == ("without_context", 0.0)
+
+
+def test_the_table_tells_who_is_ahead_and_what_plans_are_like(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
+) -> None:
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    written = evaluator(env=env).table(agents, SAMPLING, QUIET).as_json()
+    pairs = {(c["first"], c["second"]) for c in written["comparisons"]}
+    assert ("trained greedy", "untrained greedy") in pairs
+    assert ("trained sampled", "random_words") in pairs
+    assert not {second for _, second in pairs} & {"true_plan", "inferable_plan"}
+    rows = {row["name"]: row for row in written["rows"]}
+    assert {part["by"] for part in rows["trained"]["parts"]} == {"chapter", "words", "book"}
+    # "In first Ann pays all that she owes."
+    assert rows["true_plan"]["texts"]["words"] == 8
+    assert "texts" not in rows["empty_plan"]

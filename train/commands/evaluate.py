@@ -1,24 +1,38 @@
-"""`nextchapter evaluate run=runs/<run>`: any checkpoint of a run, on unseen books; or, with `env=`
-alone, the agent before reinforcement."""
+"""`nextchapter evaluate run=runs/<run>`: any checkpoints, as that run judges its own; or, with
+`env=` alone, the agent before reinforcement."""
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 from rich.console import Console
 
 from train import ranks
+from train.analysis.rows import TRAINED
 from train.config.validate import parse, plain
 from train.manifest import check_whole
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
-from train.tables import evaluation_table
+from train.tables import comparisons_table, evaluation_table
+
+if TYPE_CHECKING:
+    from train.pipeline import Run
+
+TABLES_WIDTH = 120
+"""Columns of a pipe or a file, which have no width of their own."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def run(config: DictConfig) -> None:
-    """Evaluates the run's agent, or the one in `checkpoint`, with the run's own settings.
+    """Evaluates the run's agent, or those in `checkpoint`, with the run's own settings.
 
     Without a run, the settings are those of one that was never trained.
     """
@@ -27,21 +41,27 @@ def run(config: DictConfig) -> None:
     checkpoint = values.pop("checkpoint", None)
     settings = parse(RunConfig, values)
     trained = None if earlier is None else RunFolder.open(earlier)
-    policy = None if trained is None else find_checkpoint(trained, checkpoint)
+    places = {} if trained is None else find_checkpoints(trained, checkpoint)
     from train import pipeline
     from train.quiet import quiet_libraries
 
     quiet_libraries()
 
     kept = {} if trained is None else kept_models(trained, settings)
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
+    is_trained = trained is not None
+    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept, is_trained=is_trained)
+    policies = (
+        {name: policy_at(place, prepared, trained) for name, place in places.items()}
+        if trained is not None
+        else {}
+    )
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        evaluation = prepared.evaluate(prepared.base_policy.at(policy) if policy else None)
+        evaluation = prepared.evaluate(policies)
         pipeline.write_results(prepared, evaluation, folder)
     if not ranks.is_main():
         return
-    console = Console()
-    console.print(evaluation_table(evaluation))
+    console = Console(width=None if sys.stdout.isatty() else TABLES_WIDTH)
+    console.print(evaluation_table(evaluation), comparisons_table(evaluation), sep="\n")
     console.print(f"Results are in {folder.path}")
 
 
@@ -75,21 +95,66 @@ def _training(settings: RunConfig) -> dict[str, object]:
     }
 
 
-def find_checkpoint(trained: RunFolder, checkpoint: str | None) -> Path:
-    """The folder of the agent: the trained policy, or a named checkpoint of the run or anywhere."""
+def find_checkpoints(
+    trained: RunFolder, named: str | Sequence[str] | None
+) -> dict[str, Path | str]:
+    """The agents to judge by their names in the table: folders, or ids on the Hub.
+
+    One is called `trained`, several are called as they were named.
+    """
+    if named is None or isinstance(named, str):
+        return {TRAINED: find_checkpoint(trained, named)}
+    names = [str(name).rstrip("/") for name in named]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"checkpoint: should name different checkpoints; got {names}")
+    return {name: find_checkpoint(trained, name) for name in names}
+
+
+def find_checkpoint(trained: RunFolder, checkpoint: str | None) -> Path | str:
+    """The agent: the trained policy, a checkpoint of the run or anywhere, another run, a Hub id."""
     if checkpoint is None:
-        if not trained.policy_dir.is_dir():
-            raise FileNotFoundError(
-                f"{trained.path}: has no trained policy yet; finish it with "
-                f"nextchapter train resume={trained.path}, or name a checkpoint=..."
-            )
-        return trained.policy_dir
+        return _policy_of(trained)
     places = (trained.path / checkpoint, trained.checkpoints_dir / checkpoint, Path(checkpoint))
     for folder in places:
+        if (folder / "config.yaml").is_file():
+            return _policy_of(RunFolder.open(folder))
         if folder.is_dir():
             check_whole(folder)
             return folder
+    if _HUB_ID.fullmatch(checkpoint) and not Path(checkpoint).parent.exists():
+        return checkpoint
     raise FileNotFoundError(
         f"checkpoint: {checkpoint} is neither in {trained.path} nor a folder; "
         f"checkpoints are in {trained.checkpoints_dir}"
     )
+
+
+def _policy_of(trained: RunFolder) -> Path:
+    if not trained.policy_dir.is_dir():
+        raise FileNotFoundError(
+            f"{trained.path}: has no trained policy yet; finish it with "
+            f"nextchapter train resume={trained.path}, or name a checkpoint=..."
+        )
+    return trained.policy_dir
+
+
+def policy_at(place: Path | str, prepared: Run, trained: RunFolder) -> ModelConfig:
+    """The model there; adapters of this run go on its warm start, others on the model they name.
+
+    Raises:
+        ValueError: there is no model, or adapters name none that can be reached.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    from train.models import check_model
+
+    config = find_adapter_config_file(str(place))
+    own = isinstance(place, Path) and place.is_relative_to(trained.path)
+    policy = replace(prepared.base_policy, path=str(place), revision=None)
+    if config is not None and own:
+        policy = replace(prepared.warm_start, adapter=str(place))
+    elif config is not None:
+        base = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        policy = replace(policy, path=base, adapter=str(place))
+    check_model(policy, "checkpoint")
+    return policy

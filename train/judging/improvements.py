@@ -16,7 +16,7 @@ from train.judging.rows import read_rows
 
 if TYPE_CHECKING:
     # Reading needs no torch.
-    from train.evaluation import Evaluation
+    from train.analysis.rows import Evaluation
 
 COLUMNS = ("item", "option", "improvement")
 FILE_OF_A_RUN = "improvements.csv"
@@ -31,9 +31,8 @@ def write_improvements(evaluation: Evaluation, folder: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in evaluation.rows:
-        option = " ".join(filter(None, (row.name, row.decoding)))
         for attempt in row.attempts:
-            writer.writerow((attempt.episode.episode_id, option, repr(attempt.improvement)))
+            writer.writerow((attempt.episode.episode_id, row.label, repr(attempt.improvement)))
     write_text(folder / FILE_OF_A_RUN, text.getvalue())
 
 

@@ -10,7 +10,7 @@ from train.judging.judgments import DIMENSIONS
 VERDICT = "VERDICT"
 REFUSAL = "REFUSE"
 
-_QUESTIONS = {
+QUESTIONS = {
     "plot": "Which has the better plot: events that follow from the story so far and matter to it?",
     "character": "Which has the better characters: true to themselves, and more than a type?",
     "creativity": "Which is more creative: fresh in what happens and in how it is told?",
@@ -18,7 +18,7 @@ _QUESTIONS = {
     "language": "Which uses language better: varied, vivid and fitting the story?",
     "overall_quality": "Which is better over all?",
 }
-assert tuple(_QUESTIONS) == DIMENSIONS
+assert tuple(QUESTIONS) == DIMENSIONS
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class JudgeWording:
                 f"## {self.kind.capitalize()} by A\n{text_a}",
                 f"## {self.kind.capitalize()} by B\n{text_b}",
                 "## Your task\n" + self.task.replace("{kind}", self.kind),
-                "\n".join(f"{name}: {question}" for name, question in _QUESTIONS.items()),
+                "\n".join(f"{name}: {question}" for name, question in QUESTIONS.items()),
                 _FORM,
             )
         )

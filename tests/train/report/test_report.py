@@ -1,0 +1,286 @@
+"""The report: one page that opens offline, and every figure of it a line of a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from train.analysis.paired import Measurements, compare
+from train.report.answer import answer, leaderboard
+from train.report.examples import examples
+from train.report.figures import figures
+from train.report.runs import Group, ReportedRun, grouped
+from train.report.write import write_report
+
+BOOKS = [f"book {i}" for i in range(8)]
+MakeRun = Callable[..., Path]
+
+
+def evaluation(gain: float) -> dict[str, Any]:
+    """Eight books, on each of which the agent went from -10 to -10 + gain."""
+
+    def row(name: str, decoding: str | None, mean: float) -> dict[str, Any]:
+        ci95 = [mean - 1, mean + 1]
+        parts = [
+            {"by": "book", "label": book, "mean": mean + i, "ci95": [None, None]}
+            | {"episodes": 1, "books": 1}
+            for i, book in enumerate(BOOKS)
+        ]
+        parts.append(
+            {"by": "genre", "label": "crime", "mean": mean, "ci95": ci95, "episodes": 8, "books": 8}
+        )
+        found = {"mean": mean, "ci95": ci95, "spread": {"p50": mean}}
+        made = {"name": name, "improvement": found, "episodes": 8, "books": 8, "parts": parts}
+        return made | ({"decoding": decoding, "texts": {"words": 4.0}} if decoding else {})
+
+    means = {"untrained": -10.0, "trained": -10.0 + gain, "empty_plan": 0.0}
+    measured = [
+        Measurements("untrained greedy", "greedy", (means["untrained"],) * 8),
+        Measurements("trained greedy", "greedy", (means["trained"],) * 8),
+        Measurements("empty_plan", None, (0.0,) * 8),
+    ]
+    return {
+        "rows": [
+            row(name, None if name == "empty_plan" else "greedy", mean)
+            for name, mean in means.items()
+        ],
+        "ablations": [],
+        "checks": [],
+        "comparisons": [c.as_json() for c in compare(measured, BOOKS, 100)],
+        "episodes_cut": {},
+    }
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Writes the folder of a run that ended."""
+
+    def make(seed: int = 0, gain: float = 15.0, name: str = "small", **settings: Any) -> Path:
+        folder = tmp_path / f"{name}_{seed}_{gain:g}"
+        folder.mkdir()
+        config = {
+            "experiment_name": name,
+            "seed": seed,
+            "run_dir": str(folder),
+            "data": {"seed": seed},
+            "env": {"_target_": "envs.solo.SoloPlanner"},
+            **settings,
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "revision.json").write_text('{"git": {"revision": "abc", "dirty": true}}')
+        (folder / "evaluation.json").write_text(json.dumps(evaluation(gain)))
+        metrics = [
+            {"step": step, "time_s": 10.0 * step, "improvement": seed + step, "step_time": 5.0}
+            | ({"monitor/gain": 1.0 * step, "num_tokens": 100.0 * step} if step % 2 else {})
+            for step in (1, 2, 3)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics))
+        attempts = [
+            {
+                "row": "trained greedy",
+                "episode_id": f"{book}/1",
+                "improvement": float(i),
+                "plan": "Ann <b>pays</b> & goes.",
+                "answer": "I think so.",
+                "context": [{"heading": "So far", "text": "Ann owes."}],
+                "tokens": ["Ann", " pays", "\n", "all."],
+                "nats_without": [3.0, 1.0, 0.5, 2.0],
+                "gain": [2.5, -0.5, 0.0, 0.05],
+            }
+            for i, book in enumerate(BOOKS)
+        ]
+        text = "".join(json.dumps(a) + "\n" for a in attempts)
+        (folder / "token_gains.jsonl").write_text(text)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def read(make_run: MakeRun) -> Callable[..., ReportedRun]:
+    return lambda **how: ReportedRun.read(make_run(**how))
+
+
+def test_runs_that_differ_in_the_seed_are_one_experiment(read: Callable[..., ReportedRun]) -> None:
+    runs = [read(seed=1), read(seed=0), read(seed=0, gain=1.0), read(name="other", beta=1)]
+    groups = grouped(runs)
+    assert [(g.name, [r.seed for r in g.runs]) for g in groups] == [
+        ("small (small_1_15)", [0, 1]),
+        # The same seed again is another experiment, or another evaluation.
+        ("small (small_0_1)", [0]),
+        ("other", [0]),
+    ]
+
+
+def test_the_band_spans_the_seeds(read: Callable[..., ReportedRun]) -> None:
+    (group,) = grouped([read(seed=0), read(seed=4)])
+    curve = figures([group])[0]
+    (series,) = curve.series
+    # Means of the steps so far, 1 to 3, then 5 to 7: 1, 1.5, 2 and 5, 5.5, 6.
+    assert (series["x"], series["y"]) == ([1, 2, 3], [3.0, 3.5, 4.0])
+    assert (series["low"], series["high"]) == ([1.0, 1.5, 2.0], [5.0, 5.5, 6.0])
+    assert curve.levels == {"empty plan": 0.0}
+
+
+def test_the_answer_is_yes_where_every_seed_is_surely_ahead(
+    read: Callable[..., ReportedRun],
+) -> None:
+    found = answer(Group("small", (read(seed=0), read(seed=1))))
+    assert found.verdict == "Yes"
+    # Eight books of one mind: p = 2 / 2^8 = 0.008, the only pair of agents.
+    assert found.sentences[0] == (
+        "Seed 0: the improvement of 'trained greedy' went from -10.0 to +5.0 %, by +15.0 points "
+        "[+15.00, +15.00] on 8 chapters of 8 books (p = 0.008, Holm)."
+    )
+    assert "Over 2 seeds the mean gain is +15.0 points." in found.sentences
+    assert "It is 5.0 points ahead of no plan (seed 0, p = 0.016, Holm)." in found.sentences
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [((0.0,), "Not shown"), ((-3.0,), "No, it got worse"), ((0.0, 3.0), "In 1 of 2 seeds")],
+)
+def test_an_agent_that_did_not_learn_is_told(
+    read: Callable[..., ReportedRun], gains: tuple[float, ...], verdict: str
+) -> None:
+    runs = tuple(read(seed=seed, gain=gain) for seed, gain in enumerate(gains))
+    assert answer(Group("small", runs)).verdict == verdict
+
+
+def test_on_the_frontier_none_is_both_better_and_shorter(
+    read: Callable[..., ReportedRun],
+) -> None:
+    groups = [Group("good", (read(gain=15.0),)), Group("bad", (read(gain=2.0),))]
+    columns, rows = leaderboard(groups)
+    assert columns[-1] == "on the frontier"
+    # Both say three words.
+    assert [tuple(row) for row in rows] == [
+        ("good", "SoloPlanner", "+5.00", "3", "yes"),
+        ("bad", "SoloPlanner", "-8.00", "3", ""),
+    ]
+
+
+def test_examples_are_the_best_and_the_worst_with_shades(
+    read: Callable[..., ReportedRun],
+) -> None:
+    best, worst = examples(read(), 2)
+    assert (best.episode_id, best.rank) == ("book 7/1", "rank 1 of 8")
+    assert (worst.episode_id, worst.rank) == ("book 0/1", "rank 8 of 8")
+    assert [(t.direction, t.gain_shade) for t in best.tokens] == [
+        ("up", 1.0),
+        ("down", 0.25),
+        ("", 0.0),
+        ("", 0.03),
+    ]
+    # 3 of 6 nats without the plan, 0.5 of 6 with it.
+    assert (best.tokens[0].cost_shade_without, best.tokens[0].cost_shade_with) == (0.5, 0.08)
+
+
+@pytest.fixture
+def page(read: Callable[..., ReportedRun], tmp_path: Path) -> Path:
+    folder = tmp_path / "report"
+    folder.mkdir()
+    return write_report(grouped([read(seed=0), read(seed=1), read(name="other")]), folder, 2)
+
+
+def test_the_page_asks_for_nothing_from_outside(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)=["'](?!#)""", text)
+    assert not re.search(r"url\((?!#)", text)
+    assert "<script" not in text and "@import" not in text
+    assert len(text) < 2_000_000
+    # What an agent says is text.
+    assert "Ann &lt;b&gt;pays&lt;/b&gt; &amp; goes." in text
+
+
+def test_every_figure_is_a_line_of_a_file_and_a_picture(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    lines = (page.parent / "figures.jsonl").read_text(encoding="utf-8").splitlines()
+    names = [json.loads(line)["name"] for line in lines]
+    assert names == [
+        *("learning_curve", "rows_small", "rows_other", "by_book", "by_genre"),
+        *("monitor_gain", "step_time"),
+    ]
+    for number, name in enumerate(names, start=1):
+        figure = re.search(rf'<figure id="{name}">.*?</figure>', text, re.DOTALL)
+        assert figure and f"figures.jsonl, line {number}." in figure.group()
+        assert '<svg role="img"' in figure.group()
+        assert (page.parent / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_tables_are_left_for_a_paper(page: Path) -> None:
+    folder = page.parent
+    assert (folder / "leaderboard.csv").read_text().startswith("experiment,env,improvement (%)")
+    assert "\\toprule" in (folder / "cost.tex").read_text()
+    assert len(list(folder.glob("tables/*/evaluation.csv"))) == 3
+    written = json.loads((folder / "report.json").read_text())
+    assert [a["verdict"] for a in written["answers"]] == ["Yes", "Yes"]
+    # 15 s in three steps of 20 s.
+    assert written["cost"][0] | {"experiment": ""} == {
+        **{"experiment": "", "seed": 0, "steps": 3, "minutes": "0.3", "s per step": "5.00"},
+        **{"outside steps": "25 %", "tokens": "300"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda run: (run / "evaluation.json").unlink(), "has no evaluation.json yet"),
+        (lambda run: (run / "evaluation.json").write_text("{}"), "by an earlier version"),
+        (lambda run: (run / "config.yaml").unlink(), "not a run folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_reported_is_refused(
+    make_run: MakeRun, spoil: Callable[[Path], Any], says: str
+) -> None:
+    run = make_run()
+    spoil(run)
+    with pytest.raises((ValueError, OSError), match=says):
+        ReportedRun.read(run)
+
+
+def test_an_evaluation_of_a_run_has_the_curve_of_that_run(make_run: MakeRun) -> None:
+    trained = make_run()
+    evaluated = make_run(seed=3, run=str(trained))
+    (evaluated / "metrics.jsonl").unlink()
+    assert [m["step"] for m in ReportedRun.read(evaluated).metrics] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_real_browser_shows_the_page_on_a_phone_and_a_screen_in_light_and_dark(
+    page: Path, browser: Any, width: int, scheme: str
+) -> None:
+    before = len(browser.requests)
+    browser.open(page.as_uri(), width, scheme)
+    # The page alone, and nothing else from anywhere.
+    assert browser.requests[before:] == [page.as_uri()]
+    root = "document.documentElement"
+    assert browser.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+    assert browser.evaluate("document.querySelectorAll('figure svg').length") == 7
+    narrowest = "Math.min(...[...document.querySelectorAll('figure svg')].map(s => s.clientWidth))"
+    assert browser.evaluate(narrowest) > 300
+    paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == {"light": "rgb(253, 253, 252)", "dark": "rgb(23, 24, 27)"}[scheme]
+    # What figures are drawn with has the colour of the text.
+    ink = "getComputedStyle(document.querySelector('figure svg text')).fill"
+    assert browser.evaluate(ink) == browser.evaluate("getComputedStyle(document.body).color")
+
+
+def test_an_example_is_coloured_by_gain_or_by_surprise(page: Path, browser: Any) -> None:
+    browser.open(page.as_uri())
+    colour = "getComputedStyle(document.querySelectorAll('.example .t')[{}]).backgroundColor"
+    gained, lost, same = (browser.evaluate(colour.format(i)) for i in range(3))
+    assert len({gained, lost, same}) == 3
+    browser.evaluate("document.querySelector('.example .without').click()")
+    without = browser.evaluate(colour.format(0))
+    browser.evaluate("document.querySelector('.example .with').click()")
+    assert len({gained, without, browser.evaluate(colour.format(0))}) == 3

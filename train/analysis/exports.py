@@ -1,0 +1,140 @@
+"""The tables of an `evaluation.json` as CSV and as LaTeX, for a spreadsheet and for a paper."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from train.files import write_text
+
+Json = Mapping[str, Any]
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+}
+
+
+def write_tables(evaluation: Json, folder: Path) -> None:
+    """`evaluation.csv`, `parts.csv`, `texts.csv` and `comparisons.csv`, and `evaluation.tex`."""
+    for name, table in tables(evaluation).items():
+        write_text(folder / f"{name}.csv", as_csv(table))
+    write_text(folder / "evaluation.tex", as_latex(improvements_table(evaluation)))
+    write_text(folder / "comparisons.tex", as_latex(comparisons_table(evaluation)))
+
+
+def tables(evaluation: Json) -> dict[str, Table]:
+    """The tables by name, in full precision."""
+    rows = [*evaluation["rows"], *evaluation["ablations"], *evaluation.get("checks", ())]
+    return {
+        "evaluation": (
+            ("row", "mean", "low", "high", "median", "episodes", "books"),
+            [(label(row), *_numbers(row), row["episodes"], row["books"]) for row in rows],
+        ),
+        "parts": (
+            ("row", "by", "part", "mean", "low", "high", "episodes", "books"),
+            [
+                (label(row), p["by"], p["label"], p["mean"], *p["ci95"], p["episodes"], p["books"])
+                for row in rows
+                for p in row.get("parts", ())
+            ],
+        ),
+        "texts": (
+            ("row", "measure", "value"),
+            [(label(row), *measure) for row in rows for measure in row.get("texts", {}).items()],
+        ),
+        "comparisons": (
+            ("first", "second", "difference", "low", "high", "share_ahead", "p", "p_holm"),
+            [
+                (
+                    *(c["first"], c["second"], c["difference"]["mean"], *c["difference"]["ci95"]),
+                    *(c["share_ahead"], c["p_value"], c["p_holm"]),
+                )
+                for c in evaluation.get("comparisons", ())
+            ],
+        ),
+    }
+
+
+def label(row: Json) -> str:
+    return " ".join(filter(None, (row["name"], row.get("decoding"))))
+
+
+def improvements_table(evaluation: Json) -> Table:
+    """As it is printed: rounded, with the interval in one cell."""
+    found = [
+        (
+            label(row).replace("_", " "),
+            f"{row['improvement']['mean']:+.2f}",
+            interval(row["improvement"]["ci95"]),
+            f"{row['improvement']['spread']['p50']:+.2f}",
+            row["episodes"],
+            row["books"],
+        )
+        for row in (*evaluation["rows"], *evaluation["ablations"], *evaluation.get("checks", ()))
+    ]
+    return ("plan", "mean", "95 % interval", "median", "episodes", "books"), found
+
+
+def comparisons_table(evaluation: Json) -> Table:
+    found = [
+        (
+            f"{c['first']} over {c['second']}".replace("_", " "),
+            f"{c['difference']['mean']:+.2f}",
+            interval(c["difference"]["ci95"]),
+            f"{100 * c['share_ahead']:.0f} %",
+            p_value(c["p_value"]),
+            p_value(c["p_holm"]),
+        )
+        for c in evaluation.get("comparisons", ())
+    ]
+    columns = ("pair", "points ahead", "95 % interval", "episodes ahead", "p", "p (Holm)")
+    return columns, found
+
+
+def interval(ci95: Sequence[float | None]) -> str:
+    low, high = ci95
+    return "–" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def as_csv(table: Table) -> str:
+    """A number that is not known is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([table[0], *table[1]])
+    return text.getvalue()
+
+
+def as_latex(table: Table) -> str:
+    """A tabular for `booktabs`: the first column to the left, the others to the right."""
+    columns, rows = table
+
+    def lines() -> Iterator[str]:
+        yield rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
+        yield r"\toprule"
+        yield _tex_line(columns)
+        yield r"\midrule"
+        yield from map(_tex_line, rows)
+        yield r"\bottomrule"
+        yield r"\end{tabular}"
+
+    return "\n".join(lines()) + "\n"
+
+
+def _tex_line(cells: Sequence[Any]) -> str:
+    escaped = ("".join(_TEX.get(c, c) for c in str(cell)) for cell in cells)
+    return " & ".join(escaped) + r" \\"
+
+
+def _numbers(row: Json) -> tuple[Any, ...]:
+    found = row["improvement"]
+    return (found["mean"], *found["ci95"], found["spread"]["p50"])

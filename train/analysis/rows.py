@@ -1,0 +1,181 @@
+"""The table of an evaluation: rows of attempts, what they amount to, and their form as JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from envs.types import Episode, PlanStatus
+from rewards.improvement import improvement_percent
+from rewards.types import Likelihood
+from train.analysis.breakdown import Part, breakdown
+from train.analysis.paired import Comparison, Measurements, compare
+from train.analysis.texts import text_metrics
+from train.statistics import Interval, spread
+
+UNTRAINED, TRAINED = "untrained", "trained"
+"""The names of a run's agents in its tables."""
+
+NOT_COMPARED = ("inferable_plan", "true_plan")
+"""Rows that are no rivals: what they are worth is known beforehand."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One episode under one row: the plan that was used and what it did.
+
+    `answer` is what an agent said, and `status` how its plan was read from that. `play` has what
+    the agent and its partners did for it, and what went wrong, by name.
+    """
+
+    episode: Episode
+    plan: str
+    improvement: float
+    with_plan: Likelihood
+    baseline: Likelihood
+    answer: str | None = None
+    status: PlanStatus | None = None
+    play: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def token_gains(self) -> list[float]:
+        """By how many nats the plan made each gold token more likely."""
+        pairs = zip(self.baseline.token_nll, self.with_plan.token_nll, strict=True)
+        return [before - after for before, after in pairs]
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the episode, which its id stands for."""
+        return {
+            "episode_id": self.episode.episode_id,
+            "plan": self.plan,
+            "answer": self.answer,
+            "status": self.status,
+            "play": dict(self.play),
+            "with_plan": {"nll": self.with_plan.nll, "token_nll": self.with_plan.token_nll},
+            "baseline": {"nll": self.baseline.nll, "token_nll": self.baseline.token_nll},
+        }
+
+    @classmethod
+    def from_json(cls, episode: Episode, kept: Mapping[str, Any]) -> Attempt:
+        assert kept["episode_id"] == episode.episode_id
+        with_plan, baseline = (
+            Likelihood(kept[name]["nll"], tuple(kept[name]["token_nll"]))
+            for name in ("with_plan", "baseline")
+        )
+        return cls(
+            episode,
+            kept["plan"],
+            improvement_percent(with_plan, baseline),
+            with_plan,
+            baseline,
+            kept["answer"],
+            kept["status"] and PlanStatus(kept["status"]),
+            kept["play"],
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `statuses` counts how the answers of an agent were read.
+
+    `play` has means per episode of what the agent and its partners did, and of what went wrong.
+    `parts` and `texts` are filled in when the table is complete.
+    """
+
+    name: str
+    decoding: str | None
+    improvement: Interval
+    attempts: tuple[Attempt, ...]
+    statuses: Mapping[str, int] | None = None
+    play: Mapping[str, float] | None = None
+    parts: tuple[Part, ...] = ()
+    texts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The row in one string: `trained greedy`, `empty_plan`."""
+        return " ".join(filter(None, (self.name, self.decoding)))
+
+    @property
+    def improvements(self) -> list[float]:
+        return [attempt.improvement for attempt in self.attempts]
+
+    def as_json(self) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "name": self.name,
+            "improvement": {**self.improvement.as_json(), "spread": spread(self.improvements)},
+            "episodes": len(self.attempts),
+            "books": len({a.episode.book_id for a in self.attempts}),
+        }
+        if self.decoding is not None:
+            row["decoding"] = self.decoding
+        if self.statuses is not None:
+            row["plan_status"] = dict(self.statuses)
+        if self.play is not None:
+            row["play"] = dict(self.play)
+        if self.parts:
+            row["parts"] = [part.as_json() for part in self.parts]
+        if self.texts:
+            row["texts"] = dict(self.texts)
+        return row
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table, what each part of a plan is worth to the generator, and how rows compare.
+
+    `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
+    `checks` are rows that are no plan's: they tell what the generator knows by itself, and `recall`
+    which share of a chapter it writes on by heart.
+    """
+
+    rows: tuple[Row, ...]
+    ablations: tuple[Row, ...]
+    num_cut: Mapping[str, int] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
+    checks: tuple[Row, ...] = ()
+    recall: Interval | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rows": [row.as_json() for row in self.rows],
+            "ablations": [row.as_json() for row in self.ablations],
+            "checks": [row.as_json() for row in self.checks],
+            "recall": self.recall and self.recall.as_json(),
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "episodes_cut": dict(self.num_cut),
+        }
+
+    def row(self, name: str, decoding: str | None = None) -> Row:
+        return next(r for r in self.rows if (r.name, r.decoding) == (name, decoding))
+
+    def analysed(self, genres: Mapping[str, Sequence[str]], num_samples: int) -> Evaluation:
+        """With its parts, its texts and its comparisons."""
+        episodes = [attempt.episode for attempt in self.rows[0].attempts]
+        rows = tuple(
+            replace(
+                row,
+                parts=breakdown(episodes, row.improvements, genres, num_samples),
+                texts=text_metrics(episodes, [attempt.plan for attempt in row.attempts]),
+            )
+            for row in self.rows
+        )
+        measured = [
+            Measurements(row.label, row.decoding, tuple(row.improvements))
+            for row in rows
+            if row.name not in NOT_COMPARED
+        ]
+        books = [episode.book_id for episode in episodes]
+        return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
+
+
+def mean_of(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each number; what one lacks counts as 0 there."""
+    given = list(measured)
+    totals: dict[str, float] = defaultdict(float)
+    for numbers in given:
+        for name, value in numbers.items():
+            totals[name] += value
+    return {name: total / len(given) for name, total in totals.items()}

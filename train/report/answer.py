@@ -1,0 +1,154 @@
+"""The question of a run and its answer, as a reader wants them first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from train.analysis.exports import Table, interval, label, p_value
+from train.analysis.rows import UNTRAINED
+from train.report.runs import Group, ReportedRun
+
+QUESTION = "Did the agent learn to plan chapters of books that it has never seen?"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`verdict` in a word or three, and the sentences that it stands on."""
+
+    experiment: str
+    verdict: str
+    sentences: tuple[str, ...]
+
+
+def answer(group: Group) -> Answer:
+    """From the paired tests of every seed: learned is what beats the untrained agent in all."""
+    found = [(run, gain) for run in group.runs if (gain := _gain(run)) is not None]
+    gains = [gain for _, gain in found]
+    if not gains:
+        return Answer(group.name, "Unknown", ("There is no untrained agent to compare with.",))
+    ahead = sum(_is_sure(gain) and gain["difference"]["mean"] > 0 for gain in gains)
+    behind = sum(_is_sure(gain) and gain["difference"]["mean"] < 0 for gain in gains)
+    if ahead == len(gains):
+        verdict = "Yes"
+    elif behind == len(gains):
+        verdict = "No, it got worse"
+    else:
+        verdict = f"In {ahead} of {len(gains)} seeds" if len(gains) > 1 else "Not shown"
+    sentences = [_of_run(run, gain) for run, gain in found]
+    if len(gains) > 1:
+        mean = fmean(gain["difference"]["mean"] for gain in gains)
+        sentences.append(f"Over {len(gains)} seeds the mean gain is {mean:+.1f} points.")
+    sentences += _against_controls(group.first)
+    return Answer(group.name, verdict, tuple(sentences))
+
+
+def _gain(run: ReportedRun) -> Mapping[str, Any] | None:
+    best = run.best_row
+    return run.comparison(label(best), f"{UNTRAINED} {best['decoding']}")
+
+
+def _is_sure(comparison: Mapping[str, Any]) -> bool:
+    return comparison["p_holm"] < LEVEL
+
+
+def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
+    best, start = run.best_row, run.row(gain["second"])
+    before = "" if start is None else f"from {start['improvement']['mean']:+.1f} "
+    mean, ci95 = gain["difference"]["mean"], interval(gain["difference"]["ci95"])
+    return (
+        f"Seed {run.seed}: the improvement of '{label(best)}' went {before}to "
+        f"{best['improvement']['mean']:+.1f} %, by {mean:+.1f} points {ci95} on "
+        f"{best['episodes']} chapters of {best['books']} books "
+        f"(p {_equals(gain['p_holm'])}, Holm)."
+    )
+
+
+def _against_controls(run: ReportedRun) -> list[str]:
+    names = {"empty_plan": "no plan", "shuffled_plan": "another book's plan"}
+    sentences = []
+    for control, shown in names.items():
+        found = run.comparison(label(run.best_row), control)
+        if found is not None:
+            mean = found["difference"]["mean"]
+            where = "ahead of" if mean > 0 else "behind"
+            sure = "" if _is_sure(found) else ", which may be chance"
+            sentences.append(
+                f"It is {abs(mean):.1f} points {where} {shown} "
+                f"(seed {run.seed}, p {_equals(found['p_holm'])}, Holm){sure}."
+            )
+    ceiling = run.row("inferable_plan")
+    if ceiling is not None and ceiling["improvement"]["mean"] > 0:
+        share = run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
+        if share > 0:
+            sentences.append(f"It reaches {share:.0%} of what a perfect reasoner would.")
+    return sentences
+
+
+def _equals(p: float) -> str:
+    shown = p_value(p)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def leaderboard(groups: Sequence[Group]) -> Table:
+    """Experiments by improvement; on the frontier none is both better and says less per answer."""
+    entries = sorted((_entry(group) for group in groups), key=lambda e: -e["improvement"])
+    costs = [(e["improvement"], e["words"]) for e in entries]
+    rows = [
+        (
+            e["name"],
+            e["env"],
+            f"{e['improvement']:+.2f}",
+            f"{e['words']:.0f}",
+            "yes" if _on_frontier((e["improvement"], e["words"]), costs) else "",
+        )
+        for e in entries
+    ]
+    return ("experiment", "env", "improvement (%)", "words per answer", "on the frontier"), rows
+
+
+def _entry(group: Group) -> dict[str, Any]:
+    best = [run.best_row for run in group.runs]
+    answers = [a["answer"] or "" for r in group.runs for a in r.gains_of(label(r.best_row))]
+    return {
+        "name": group.name,
+        "env": str(group.first.config.get("env", {}).get("_target_", "")).rpartition(".")[2],
+        "improvement": fmean(row["improvement"]["mean"] for row in best),
+        "words": fmean(len(answer.split()) for answer in answers) if answers else 0.0,
+    }
+
+
+def _on_frontier(own: tuple[float, float], all_of: Sequence[tuple[float, float]]) -> bool:
+    improvement, words = own
+    return not any(
+        (i >= improvement and w <= words) and (i, w) != (improvement, words) for i, w in all_of
+    )
+
+
+def cost(groups: Sequence[Group]) -> Table:
+    """Where the time of each run's reinforcement went."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            steps = [m for m in run.metrics if m.get("step_time") is not None]
+            if not steps:
+                continue
+            in_steps = sum(m["step_time"] for m in steps)
+            whole = max(in_steps, run.metrics[-1]["time_s"] - run.metrics[0]["time_s"])
+            tokens = max((m.get("num_tokens") or 0 for m in run.metrics), default=0)
+            rows.append(
+                (
+                    group.name,
+                    run.seed,
+                    len(steps),
+                    f"{whole / 60:.1f}",
+                    f"{in_steps / len(steps):.2f}",
+                    f"{100 * (1 - in_steps / whole):.0f} %",
+                    f"{tokens:,.0f}",
+                )
+            )
+    columns = ("experiment", "seed", "steps", "minutes", "s per step", "outside steps", "tokens")
+    return columns, rows

@@ -1,0 +1,122 @@
+"""Figures as PNG for a paper and as SVG for a page that may be light or dark."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from train.report.figures import Figure
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+# Okabe & Ito 2008: told apart by readers who see red and green alike, on white and on black.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+INK = "#333333"
+"""On the page it takes the colour of the text."""
+WIDTH_INCHES = 5.0
+DOTS_PER_INCH = 200
+# A title of a book may hold a dollar sign.
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+
+
+def as_png(figure: Figure, path: Path) -> None:
+    canvas = _drawn(figure)
+    canvas.savefig(path, dpi=DOTS_PER_INCH)
+    plt.close(canvas)
+
+
+def as_svg(figure: Figure) -> str:
+    """An `<svg>` element that refers to nothing outside, for a page with other such elements."""
+    # Names that clips are referred to by differ from figure to figure.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": figure.name}):
+        canvas = _drawn(figure)
+        text = io.StringIO()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        canvas.savefig(text, format="svg", transparent=True, metadata=nothing)
+        plt.close(canvas)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = svg.replace("'DejaVu Sans', 'Bitstream Vera Sans', ", "")
+    described = f'<svg role="img" aria-label="{html.escape(figure.title)}" '
+    return svg.replace("<svg ", described, 1).replace(INK, "currentColor")
+
+
+def _drawn(figure: Figure) -> Canvas:
+    with matplotlib.rc_context(STYLE):
+        if figure.kind == "lines":
+            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
+            _draw_lines(figure, axes)
+        else:
+            num_labels = max(len(series["labels"]) for series in figure.series)
+            height = 0.8 + 0.24 * num_labels + 0.1 * len(figure.series)
+            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")
+            _draw_dots(figure, axes)
+        _plain_axes(axes)
+        if len(figure.series) > 1:
+            place = {"loc": "outside upper left", "ncols": 2}
+            canvas.legend(frameon=False, fontsize=8, labelcolor=INK, **place)
+    return canvas
+
+
+def _draw_lines(figure: Figure, axes: Axes) -> None:
+    for color, series in zip(_colors(figure), figure.series, strict=True):
+        axes.plot(series["x"], series["y"], color=color, linewidth=1.6, label=series["name"])
+        if series["low"] != series["high"]:
+            axes.fill_between(
+                series["x"], series["low"], series["high"], color=color, alpha=0.2, linewidth=0
+            )
+    for name, level in figure.levels.items():
+        axes.axhline(level, color=INK, linestyle="--", linewidth=0.8)
+        axes.annotate(
+            name,
+            (1.0, level),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=INK,
+        )
+    axes.set_xlabel(figure.x_label, color=INK)
+    axes.set_ylabel(figure.y_label, color=INK)
+
+
+def _draw_dots(figure: Figure, axes: Axes) -> None:
+    labels = list(dict.fromkeys(label for s in figure.series for label in s["labels"]))
+    shift = 0.6 / max(1, len(figure.series))
+    for number, (color, series) in enumerate(zip(_colors(figure), figure.series, strict=True)):
+        places = [
+            labels.index(label) + (number - (len(figure.series) - 1) / 2) * shift
+            for label in series["labels"]
+        ]
+        for place, low, high in zip(places, series["low"], series["high"], strict=True):
+            if low is not None and high is not None:
+                axes.plot([low, high], [place, place], color=color, linewidth=1.6)
+        axes.plot(series["y"], places, "o", color=color, markersize=4, label=series["name"])
+    for level in figure.levels.values():
+        axes.axvline(level, color=INK, linestyle="--", linewidth=0.8)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlabel(figure.x_label, color=INK)
+    axes.set_ylabel(figure.y_label, color=INK)
+
+
+def _colors(figure: Figure) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(len(figure.series))]
+
+
+def _plain_axes(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK)

@@ -1,0 +1,207 @@
+"""The data of every figure: what stands in `figures.jsonl`, and nothing else, is drawn."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from train.analysis.exports import label
+from train.report.runs import Group, ReportedRun
+
+WINDOW_STEPS = 10
+REFERENCES = ("inferable_plan", "true_plan", "empty_plan")
+SHOWN_MONITORS = (
+    *("monitor/gain", "monitor/margin_shuffled", "monitor/margin_random"),
+    *("monitor/plan_unseen_trigrams", "monitor/plan_words", "monitor/entropy"),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure. `kind` is `lines` (series with a band) or `dots` (means with intervals).
+
+    A series of lines has `x`, `y`, `low`, `high`; one of dots has `labels`, `y`, `low`, `high`.
+    An unknown bound is None. `levels` are horizontal lines with a name.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: str
+    x_label: str
+    y_label: str
+    series: tuple[Mapping[str, Any], ...]
+    levels: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        return vars(self) | {"series": list(self.series), "levels": dict(self.levels)}
+
+
+def figures(groups: Sequence[Group]) -> list[Figure]:
+    """All figures that the runs have data for, in reading order."""
+    found = [
+        _learning(groups),
+        *(_rows(group) for group in groups),
+        *_parts(groups),
+        *_monitors(groups),
+        _lines(
+            "step_time",
+            "Time per optimizer step",
+            "Sampling, scoring and learning together, as the trainer measures it.",
+            "seconds",
+            "step_time",
+            groups,
+        ),
+    ]
+    return [figure for figure in found if figure.series]
+
+
+def _learning(groups: Sequence[Group]) -> Figure:
+    figure = _lines(
+        "learning_curve",
+        "Improvement of sampled plans while learning",
+        f"Mean over the last {WINDOW_STEPS} steps. The band spans the seeds, where there are "
+        "several. Dashed: what a perfect reasoner would write, and what the chapter does.",
+        "improvement (%)",
+        "improvement",
+        groups,
+        WINDOW_STEPS,
+    )
+    rows = {row["name"]: row for row in groups[0].first.evaluation["rows"]}
+    levels = {n.replace("_", " "): rows[n]["improvement"]["mean"] for n in REFERENCES if n in rows}
+    return replace(figure, levels=levels)
+
+
+def _lines(
+    name: str,
+    title: str,
+    caption: str,
+    y_label: str,
+    metric: str,
+    groups: Sequence[Group],
+    window: int = 1,
+) -> Figure:
+    series = []
+    for group in groups:
+        by_step: dict[int, list[float]] = defaultdict(list)
+        for run in group.runs:
+            for step, value in _smoothed(_curve(run, metric), window):
+                by_step[step].append(value)
+        steps = sorted(s for s, values in by_step.items() if len(values) == len(group.runs))
+        if steps:
+            series.append(
+                {
+                    "name": group.name,
+                    "x": steps,
+                    "y": [fmean(by_step[s]) for s in steps],
+                    "low": [min(by_step[s]) for s in steps],
+                    "high": [max(by_step[s]) for s in steps],
+                    "seeds": [run.seed for run in group.runs],
+                }
+            )
+    return Figure(name, title, caption, "lines", "optimizer step", y_label, tuple(series), {})
+
+
+def _curve(run: ReportedRun, metric: str) -> list[tuple[int, float]]:
+    return [(m["step"], m[metric]) for m in run.metrics if m.get(metric) is not None]
+
+
+def _smoothed(curve: Sequence[tuple[int, float]], window: int) -> Iterator[tuple[int, float]]:
+    for i, (step, _) in enumerate(curve):
+        yield step, fmean(value for _, value in curve[max(0, i + 1 - window) : i + 1])
+
+
+def _rows(group: Group) -> Figure:
+    """The table as a picture: a series for each seed."""
+    series = tuple(
+        _dots(
+            f"seed {run.seed}",
+            (
+                (label(row), row["improvement"]["mean"], row["improvement"]["ci95"])
+                for row in run.evaluation["rows"]
+            ),
+        )
+        for run in group.runs
+    )
+    return Figure(
+        f"rows_{_slug(group.name)}",
+        f"Improvement on unseen books: {group.name}",
+        "Means over episodes with 95 % bootstrap intervals over books.",
+        "dots",
+        "improvement (%)",
+        "",
+        series,
+        {"no plan": 0.0},
+    )
+
+
+def _parts(groups: Sequence[Group]) -> Iterator[Figure]:
+    titles = {
+        "book": "Improvement by book",
+        "genre": "Improvement by genre",
+        "chapter": "Improvement by chapter",
+        "words": "Improvement by length of the chapter",
+    }
+    for by, title in titles.items():
+        series = []
+        for group in groups:
+            run = group.first
+            parts = [p for p in run.best_row.get("parts", ()) if p["by"] == by]
+            if by == "book":
+                parts = sorted(parts, key=lambda p: -p["mean"])
+            if parts:
+                dots = ((p["label"], p["mean"], p["ci95"]) for p in parts)
+                series.append(_dots(f"{group.name}, seed {run.seed}", dots))
+        yield Figure(
+            f"by_{by}",
+            title,
+            f"Of the row '{label(groups[0].first.best_row)}'; 95 % intervals over books, where "
+            "there are several.",
+            "dots",
+            "improvement (%)",
+            {"chapter": "chapter index", "words": "words"}.get(by, ""),
+            tuple(series),
+            {"no plan": 0.0},
+        )
+
+
+def _monitors(groups: Sequence[Group]) -> Iterator[Figure]:
+    for metric in SHOWN_MONITORS:
+        name = metric.removeprefix("monitor/")
+        yield _lines(
+            f"monitor_{name}",
+            name.replace("_", " ").capitalize(),
+            MONITOR_CAPTIONS[name],
+            name.replace("_", " "),
+            metric,
+            groups,
+        )
+
+
+MONITOR_CAPTIONS = {
+    "gain": "Mean improvement of plans for validation books, in per cent.",
+    "margin_shuffled": "Points by which plans beat those made for other books.",
+    "margin_random": "Points by which plans beat as many random words.",
+    "plan_unseen_trigrams": "Share of the plan's word triples that are not in its prompt; "
+    "a fall to 0 is copying.",
+    "plan_words": "Words of a plan.",
+    "entropy": "Entropy of the agent's next token, in nats; near 0 it no longer explores.",
+}
+
+
+def _dots(name: str, points: Iterable[tuple[str, float, Sequence[float | None]]]) -> dict[str, Any]:
+    found = list(points)
+    return {
+        "name": name,
+        "labels": [row_label.replace("_", " ") for row_label, _, _ in found],
+        "y": [mean for _, mean, _ in found],
+        "low": [ci95[0] for _, _, ci95 in found],
+        "high": [ci95[1] for _, _, ci95 in found],
+    }
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name).strip("_").lower()
