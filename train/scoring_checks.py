@@ -107,7 +107,7 @@ def int8_error(
     # One by one: what one process cannot begin, the others must not begin without it.
     whole = if_all_can(lambda: load_frozen(generator, "generator.model")[0])
     whole_scorer = whole and if_all_can(lambda: make_scorer(whole, ScorerConfig()))
-    exact = whole_scorer and if_all_can(lambda: whole_scorer.score(requests))
+    exact = None if whole_scorer is None else if_all_can(lambda: whole_scorer.score(requests))
     if exact is None:
         return (
             "int8 generator: its error was not measured, since the whole generator does not fit "
