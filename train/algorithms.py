@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Discriminator, Tag
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.solo import SoloPlanner
@@ -26,34 +25,19 @@ from train import (
 )
 from train.curriculum import Curriculum
 from train.episode_order import EpisodeOrder, as_trl_shuffles
-from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
+from train.grpo import train_grpo
 from train.ppo.play import shuffled
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
 from train.rollouts import OnScored
+from train.settings import grpo as grpo_settings
+from train.settings.grpo import GrpoSettings, check_sampler, steps_per_generation
 
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
-    *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
+    *(grpo, grpo_settings, ppo, reinforcement, rollouts, dynamic_sampling, signal),
     *(episode_order, curriculum, nonfinite, zero),
 )
-
-
-def _algorithm(trainer: Any) -> str:
-    """Runs that were saved when there was no choice name none."""
-    if isinstance(trainer, Mapping):
-        return str(trainer.get("algorithm", "grpo"))
-    return trainer.algorithm
-
-
-TrainerSettings = Annotated[
-    Annotated[GrpoSettings, Tag("grpo")] | Annotated[PpoSettings, Tag("ppo")],
-    Discriminator(
-        _algorithm,
-        custom_error_type="unknown_algorithm",
-        custom_error_message="`algorithm` should be grpo or ppo",
-    ),
-]
 
 
 def check_trainer(settings: GrpoSettings | PpoSettings) -> None:

@@ -43,7 +43,7 @@ from train.nonfinite import NonFiniteGuard
 from train.plots import plot_learning_curve
 from train.preemption import StopSignals
 from train.progress import Advance, ProgressDisplay
-from train.reward_config import build_terms, check_groups, distractors
+from train.reward_config import build_rules, build_terms, check_groups, distractors
 from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.schema import ModelConfig, RunConfig
@@ -167,7 +167,7 @@ class Run:
             make_scorer(model, self.config.scorer),
             self.stages.encoder(tokenizer, context_window(model.config)),
             self.terms,
-            self.config.reward.rules,
+            build_rules(self.config.reward),
             baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),

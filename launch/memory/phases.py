@@ -67,7 +67,7 @@ class Job:
     @property
     def rollouts_at_once(self) -> int:
         """Answers that one process samples together."""
-        from train.grpo import steps_per_generation
+        from train.settings.grpo import steps_per_generation
 
         trainer = self.config.trainer
         return trainer.per_device_batch_size * steps_per_generation(trainer, self.num_gpus)

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
 from envs.plans import PlanParser
+from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.encode import GeneratorEncoder

@@ -27,14 +27,11 @@ from rewards.weighted_sum import WeightedTerm
 from train.episode_order import EpisodeOrder
 from train.grpo import (
     EpisodeReward,
-    GrpoSettings,
-    LossType,
-    check_sampler,
     grpo_config,
-    steps_per_generation,
     train_grpo,
 )
 from train.rollouts import Judge
+from train.settings.grpo import GrpoSettings, LossType, check_sampler, steps_per_generation
 
 MakeModel = Callable[..., PreTrainedModel]
 RAW = [WeightedTerm("raw", Raw())]

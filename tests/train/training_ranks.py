@@ -38,13 +38,13 @@ from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.algorithms import order_of, train_policy
 from train.distribution import DistributedSettings
-from train.grpo import GrpoSettings
 from train.models import load_model, save_model
 from train.ppo.settings import PpoSettings
 from train.quiet import quiet_libraries
 from train.schema import ModelConfig, ScorerConfig
 from train.scoring import make_scorer
 from train.scratch import random_model, train_tokenizer
+from train.settings.grpo import GrpoSettings
 
 NUM_RANKS = 2
 # Whatever a random model says is a plan, so that attempts differ in what they are worth.

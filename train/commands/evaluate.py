@@ -13,7 +13,6 @@ from train.manifest import check_whole
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
-from train.tables import evaluation_table
 
 
 def run(config: DictConfig) -> None:
@@ -28,6 +27,7 @@ def run(config: DictConfig) -> None:
     policy = find_checkpoint(trained, checkpoint)
     from train import pipeline
     from train.quiet import quiet_libraries
+    from train.tables import evaluation_table
 
     quiet_libraries()
 

@@ -8,7 +8,8 @@ from statistics import fmean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.types import Env, Episode, PlanStatus, Rollout
 from rewards.groups import groups_of
 from rewards.improvement import improvement_percent

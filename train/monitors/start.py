@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from envs.agents import Sampling
+from envs.sampling import Sampling
 from envs.types import Env, Episode
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from train.logs import MetricLog

@@ -8,7 +8,8 @@ from statistics import fmean, pstdev
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Answer, Sampling, TransformersAgent
+from envs.agents import Answer, TransformersAgent
+from envs.sampling import Sampling
 from train.episode_order import EpisodeOrder
 from train.ppo.settings import PpoSettings
 from train.rollouts import Judge, OnScored, summary
