@@ -25,17 +25,18 @@ def run(config: DictConfig) -> None:
     settings = parse(RunConfig, values)
     trained = RunFolder.open(earlier)
     policy = find_checkpoint(trained, checkpoint)
-    from train import pipeline
+    from train import results
     from train.quiet import quiet_libraries
+    from train.run import Run
     from train.tables import evaluation_table
 
     quiet_libraries()
 
     kept = kept_models(trained, settings)
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
+    prepared = Run.prepare(settings, ProgressDisplay(), kept)
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        evaluation = prepared.evaluate(prepared.base_policy.at(policy))
-        pipeline.write_results(prepared, evaluation, folder)
+        evaluation = results.evaluate(prepared, prepared.base_policy.at(policy))
+        results.write_results(prepared, evaluation, folder)
     if not ranks.is_main():
         return
     console = Console()
