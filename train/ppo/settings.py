@@ -96,13 +96,13 @@ class Division:
     micro_batches_per_step: int
 
 
-def divide(settings: PpoSettings) -> Division:
+def divide(settings: PpoSettings, processes: int | None = None) -> Division:
     """How a rollout divides over processes, optimizer steps and micro-batches.
 
     Raises:
         ValueError: it does not.
     """
-    processes = ranks.num_processes()
+    processes = processes or ranks.num_processes()
     episodes, rest = divmod(settings.episodes_per_rollout, processes)
     if rest:
         raise ValueError(
