@@ -1,7 +1,11 @@
-"""The smallest thing that a trainer of transformers trains, for what holds of every trainer."""
+"""The smallest thing that a trainer trains, for what holds of every trainer, and real processes."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,3 +76,28 @@ def fit_line() -> Callable[..., float]:
         return line.weight.item()
 
     return fit
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., list[dict[str, Any]]]:
+    """Runs a script of two processes on `<folder> <argument>…`; gives what each rank wrote."""
+
+    def run(script: Path, folder: Path, *arguments: str) -> list[dict[str, Any]]:
+        # On a machine with GPUs too: these tests are about processes, not about devices.
+        environment = os.environ | {
+            "DS_ACCELERATOR": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, script, folder, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        files = [folder / f"{rank}.json" for rank in range(2)]
+        assert all(file.exists() for file in files), done.stderr[-3000:]
+        return [json.loads(file.read_text()) for file in files]
+
+    return run

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +177,10 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
+Train = Callable[[str, Path, PreTrainedModel], dict[str, Any]]
+
+
+def play(rank: int, port: int, folder: Path, ways: Sequence[str], train: Train) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -193,7 +196,7 @@ def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
         save_model(generator, tokenizer(), folder / "generator")
         save_model(tiny_model(2), tokenizer(), folder / "policy")
     ranks.from_main(lambda: "the models are there")
-    seen: dict[str, Any] = {"generator": digest(generator)}
+    seen: dict[str, Any] = {"generator": digest(generator), "policy": digest(tiny_model(2))}
     for way in ways:
         if way.endswith("_resumed") and ranks.is_main():
             # What a run that was killed after its first step leaves behind.
@@ -204,13 +207,16 @@ def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
     ranks.leave()
 
 
-def main(folder: Path, ways: Sequence[str]) -> None:
+def main(folder: Path, ways: Sequence[str], train: Train = train) -> None:
+    """Both processes go through all ways; `train` gives what one of them saw of one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Forked from one process that has imported everything, and started no thread.
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=play, args=(r, port, folder, ways)) for r in range(NUM_RANKS)]
+    started = [
+        context.Process(target=play, args=(r, port, folder, ways, train)) for r in range(NUM_RANKS)
+    ]
     for process in started:
         process.start()
     for process in started:
