@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.solo import SoloPlanner
@@ -29,9 +31,11 @@ from train.grpo import train_grpo
 from train.ppo.play import shuffled
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
+from train.ranks import num_processes
 from train.rollouts import OnScored
+from train.samplers import check_vllm
 from train.settings import grpo as grpo_settings
-from train.settings.grpo import GrpoSettings, check_sampler, steps_per_generation
+from train.settings.grpo import GrpoSettings, steps_per_generation
 
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
@@ -50,7 +54,12 @@ def check_trainer(settings: GrpoSettings | PpoSettings) -> None:
         divide(settings)
     else:
         steps_per_generation(settings)
-        check_sampler(settings)
+        check_vllm(
+            settings,
+            importlib.util.find_spec("vllm") is not None,
+            torch.cuda.is_available(),
+            num_processes(),
+        )
 
 
 def order_of(

@@ -27,6 +27,7 @@ from train.models import check_model, load_model
 from train.preemption import StopSignals
 from train.progress import ProgressDisplay
 from train.reward_config import build_rules, build_terms, check_groups, distractors
+from train.samplers import check_continuous_batching
 from train.schema import ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer
 from train.stages import Stages
@@ -62,6 +63,7 @@ class Run:
         with progress.waiting("read the books"):
             source = _books(config)
         check_trainer(config.trainer)
+        check_continuous_batching(config)
         _check_optimizers(config)
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)

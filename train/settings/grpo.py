@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -136,16 +135,3 @@ def steps_per_generation(settings: GrpoSettings, processes: int | None = None) -
             "once (num_iterations=1); choose another number, or leave it empty"
         )
     return at_once
-
-
-def check_sampler(settings: GrpoSettings) -> None:
-    """Refuses vLLM where it is not installed.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if settings.uses_vllm and importlib.util.find_spec("vllm") is None:
-        raise ValueError(
-            f"trainer.sampler: {settings.sampler} needs vLLM, which is not installed; install "
-            "trl[vllm], or choose trainer.sampler=transformers or continuous_batching"
-        )
