@@ -13,7 +13,7 @@ import json
 import random
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from rewards.likelihood.flops import GroupCost, ModelShape, group_flops
-from rewards.ranks.balance import assign, balance, ideal_flops, makespan_flops
+from rewards.ranks.balance import assign, ideal_flops, rank_flops
 from rewards.ranks.distributed import ROW_INTS, Job, Row, plan_jobs
 from rewards.ranks.packing import packed_bytes
 from train.bench.machine import describe_machine
@@ -34,6 +34,8 @@ PUBLISHED_PROMPTS = 64
 PROMPTS_PER_RANK = (1, 2, 4, 8)
 SEEDS = (0, 1, 2)
 EPISODE_NAME_BYTES = 20
+# The place of the empty plan among an episode's.
+BASELINE = 0
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class Measured:
     prompts: int
     attempts: int
     makespan_ratio: float
+    """From the second epoch on, when the baselines are known."""
     makespan_ratio_worst: float
     """Of the seeds; the one above is their mean."""
+    first_epoch_ratio: float
+    """With the baselines, which go where the attempts go."""
     whole_groups_ratio: float
     """Without ever splitting a group."""
     as_they_come_ratio: float
@@ -99,7 +104,7 @@ def held_rows(episodes: Sequence[Episode], num_ranks: int, attempts: int) -> lis
         mine: dict[Row, None] = {}
         for place in range(rank * total // num_ranks, (rank + 1) * total // num_ranks):
             index, attempt = divmod(place, attempts)
-            mine |= dict.fromkeys(row(episodes, index, a) for a in (0, attempt + 1))
+            mine |= dict.fromkeys(row(episodes, index, a) for a in (BASELINE, attempt + 1))
         rows.append(list(mine))
     return rows
 
@@ -108,7 +113,8 @@ def row(episodes: Sequence[Episode], index: int, attempt: int) -> Row:
     """What `rewards.ranks.distributed.request_row` would give, with numbers in place of digests."""
     episode = episodes[index]
     suffix = episode.plans[attempt] + episode.chapter
-    return index, 0, index, attempt, episode.context, suffix, episode.chapter
+    is_baseline = int(attempt == BASELINE)
+    return index, 0, index, attempt, episode.context, suffix, episode.chapter, is_baseline
 
 
 def bytes_moved(rows: Sequence[Sequence[Row]], jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
@@ -137,6 +143,17 @@ def as_they_come(costs: Sequence[GroupCost], rows: Sequence[Sequence[Row]]) -> f
     )
 
 
+def held_members(
+    rows: Sequence[Sequence[Row]], jobs: Sequence[Job], num_ranks: int
+) -> list[dict[int, set[int]]]:
+    """What each rank scores: by episode, the attempts."""
+    members: list[dict[int, set[int]]] = [defaultdict(set) for _ in range(num_ranks)]
+    for job in jobs:
+        index, _, _, attempt, *_ = rows[job.sender][job.holders[job.sender]]
+        members[job.replica][index].add(attempt)
+    return members
+
+
 def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) -> Measured:
     seen = defaultdict(list)
     for seed in SEEDS:
@@ -156,12 +173,13 @@ def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) 
         seen["rows"].append(rows_bytes)
         costs = [episode.cost(shape) for episode in episodes]
         ideal = ideal_flops(costs, num_ranks)
-        plan = balance(costs, num_ranks)
-        seen["makespan"].append(makespan_flops(costs, plan) / ideal)
-        pieces = sum(len(shares) for shares in plan)
-        split = {s.group for shares in plan for s in shares if len(s.members) <= attempts}
-        assert bool(split) == (pieces > num_prompts)
-        seen["split"].append(len(split) / num_prompts)
+        members = held_members(rows, jobs, num_ranks)
+        seen["first"].append(max(rank_flops(costs, mine) for mine in members) / ideal)
+        attempts_only = [{i: kept for i in m if (kept := m[i] - {BASELINE})} for m in members]
+        later = ideal_flops([GroupCost(c.prefix, c.members[1:]) for c in costs], num_ranks)
+        seen["makespan"].append(max(rank_flops(costs, mine) for mine in attempts_only) / later)
+        pieces = Counter(index for mine in members for index in mine)
+        seen["split"].append(sum(n > 1 for n in pieces.values()) / num_prompts)
         totals = [cost.total for cost in costs]
         whole = max(sum(totals[i] for i in mine) for mine in assign(totals, num_ranks))
         seen["whole"].append(whole / ideal)
@@ -172,6 +190,7 @@ def measure(shape: ModelShape, num_ranks: int, num_prompts: int, attempts: int) 
         attempts,
         round(statistics.mean(seen["makespan"]), 4),
         round(max(seen["makespan"]), 4),
+        round(statistics.mean(seen["first"]), 4),
         round(statistics.mean(seen["whole"]), 4),
         round(statistics.mean(seen["unmoved"]), 4),
         round(statistics.mean(seen["split"]), 4),
@@ -207,7 +226,8 @@ def main() -> None:
     for result in results:
         print(
             f"{result.ranks:5} ranks {result.prompts:5} prompts x {result.attempts:2}: "
-            f"makespan {result.makespan_ratio:.3f} x ideal (whole groups "
+            f"makespan {result.makespan_ratio:.3f} x ideal (with baselines "
+            f"{result.first_epoch_ratio:.3f}, whole groups "
             f"{result.whole_groups_ratio:.3f}, unmoved {result.as_they_come_ratio:.3f}), "
             f"{100 * result.split_groups_share:3.0f} % split, plan {result.planning_s:.3f} s, "
             f"exchange {result.exchange_bytes_total / 1e6:.1f} MB"

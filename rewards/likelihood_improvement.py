@@ -134,17 +134,17 @@ class LikelihoodImprovement:
         """The likelihoods of requests with a plan and without; baselines come from the store."""
         baselines = dict.fromkeys(plain for _, plain in asked)
         known = self.store.lookup(baselines)
-        missing = [b for b in baselines if b not in known]
-        # Apart from the plans: what is scored together decides the last digits, and those of a plan
-        # must not depend on what an earlier run has kept, or a resumed run would go another way.
-        scored = dict(zip(missing, self.scorer.score(missing), strict=True))
-        self.store.add(scored)
+        # By themselves: the last digits of a plan's likelihood must not depend on what an earlier
+        # run has kept, or a resumed run would go another way.
+        missing = [replace(b, by_itself=True) for b in baselines if b not in known]
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
-        found = known | scored
-        unknown = [r for r in dict.fromkeys(own for own, _ in asked) if r not in found]
+        plans = [own for own in dict.fromkeys(own for own, _ in asked) if own not in baselines]
         # One call, so that a scorer sees whole groups and can share what they share.
-        found |= zip(unknown, self.scorer.score(unknown), strict=True)
+        requests = missing + plans
+        scored = dict(zip(requests, self.scorer.score(requests), strict=True))
+        self.store.add({b: scored[b] for b in missing})
+        found = known | scored
         return [Pair(found[own], found[plain]) for own, plain in asked]
 
     def _score(self, measured: Measured, values: Mapping[str, float]) -> Score:

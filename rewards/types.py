@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,6 +38,11 @@ class ScoreRequest:
     `prefix_ids` is the same for all requests of an episode; `guidance_ids` is what the outcome put
     between it and the chapter; only `gold_ids` is scored. Their meaning is nothing to the scorer.
     `mixture` is None where the scorer's one generator writes alone.
+
+    What goes through a model together decides the last digits of each. A request that is scored
+    `by_itself` shares no batch, so that neither its likelihood nor any other in the call depends on
+    who is there; it shares the prefix all the same. That is how, not what: with it and without it,
+    a request is the same.
     """
 
     episode_id: str
@@ -43,6 +50,7 @@ class ScoreRequest:
     guidance_ids: TokenIds
     gold_ids: TokenIds
     mixture: Mixture | None = None
+    by_itself: bool = field(default=False, compare=False)
 
     @property
     def token_ids(self) -> TokenIds:
@@ -52,6 +60,16 @@ class ScoreRequest:
     @property
     def num_tokens(self) -> int:
         return len(self.prefix_ids) + len(self.guidance_ids) + len(self.gold_ids)
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes for what its likelihood depends on: all ids, which are scored, by whom.
+
+        Neither the episode's name nor the border between prefix and guidance is part of it.
+        """
+        content = array("q", [len(self.gold_ids), *self.token_ids]).tobytes()
+        by_whom = b"" if self.mixture is None else repr(self.mixture).encode()
+        return hashlib.sha256(content + by_whom).digest()
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,12 @@ def repository() -> Path:
 def kernels_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """DeepSpeed compiles its CPU kernels into a folder of these tests.
 
-    In the user's cache, the lock of a compilation that was killed makes every later one wait.
+    In the user's cache, the lock of a compilation that was killed makes every later one wait. Who
+    runs tests again and again can name a folder that stays.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("kernels")))
+        if "TORCH_EXTENSIONS_DIR" not in os.environ:
+            patch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path_factory.mktemp("kernels")))
         yield
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from envs.types import Episode
 from train.run import Run
-from train.scoring import check_episodes, int8_error, probe_requests, scoring_noise
+from train.scoring_checks import check_episodes, int8_error, probe_requests, scoring_noise
 
 
 def say_how_it_scores(run: Run, episodes: Sequence[Episode]) -> float:
@@ -28,7 +28,9 @@ def say_how_it_scores(run: Run, episodes: Sequence[Episode]) -> float:
     requests = probe_requests(encoder, episodes[: config.scorer.noise_episodes])
     if requests:
         with run.progress.stage("measure the scoring noise"):
-            noise, line = scoring_noise(run.reward.scorer, run.writer[0], requests, run.terms)
+            noise, line = scoring_noise(
+                run.reward.scorer, run.writer[0], config.scorer, requests, run.terms
+            )
             noise_points = noise.largest
             lines.append(line)
             if config.generator.quantization is not None:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import torch
+
 from rewards.improvement import improvement_percent
-from rewards.likelihood.dense import DenseScorer
 from rewards.types import LikelihoodScorer, ScoreRequest
 
 
@@ -33,12 +34,13 @@ class Noise:
 
 def measure_noise(
     scorer: LikelihoodScorer,
-    oracle: DenseScorer,
+    oracle: LikelihoodScorer,
+    oracle_dtype: torch.dtype,
     requests: Sequence[ScoreRequest],
 ) -> Noise:
-    """Scores the requests several times; give a few episodes with a few attempts each, and the
-    oracle that `rewards.likelihood.oracle.dense_oracle` makes. A scorer that remembers likelihoods
-    has no noise to show: give the one that computes them.
+    """Scores the requests several times; give a few episodes with a few attempts each, and as
+    oracle a dense scorer in fp32 where there is memory for one (`rewards.likelihood.oracle`). A
+    scorer that remembers likelihoods has no noise to show: give the one that computes them.
 
     The reward compares a plan's likelihood with the baseline's under the same scorer, so what the
     two are off by in common cancels; pass both among the requests and the figures are upper bounds.
@@ -50,9 +52,7 @@ def measure_noise(
     ]
     against = list(zip(together, oracle.score(requests), strict=True))
     off = [[abs(improvement_percent(a, b)) for a, b in pairs] for pairs in (regrouped, against)]
-    return Noise(
-        max(off[0]), fmean(off[0]), max(off[1]), fmean(off[1]), str(oracle.model.dtype)[6:]
-    )
+    return Noise(max(off[0]), fmean(off[0]), max(off[1]), fmean(off[1]), str(oracle_dtype)[6:])
 
 
 # Noise of at most this share of the first threshold hardly moves a reward.

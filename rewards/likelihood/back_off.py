@@ -42,8 +42,9 @@ def run_batches(
 ) -> dict[ScoreRequest, Result]:
     """What `run` makes of each request, in batches that `form` makes of the lengths.
 
-    Where a batch runs out of memory the budget shrinks and that batch alone is run anew in smaller
-    ones; what other batches gave is kept.
+    A request that is scored by itself is a batch of its own. Where a batch runs out of memory the
+    budget shrinks and that batch alone is run anew in smaller ones; what other batches gave is
+    kept.
 
     Raises:
         DoesNotFit: a request does not fit into memory on its own; the message names the episode.
@@ -54,7 +55,8 @@ def run_batches(
         return [[rows[i] for i in batch] for batch in batches]
 
     done: dict[ScoreRequest, Result] = {}
-    waiting = deque(formed(requests))
+    waiting = deque(formed([r for r in requests if not r.by_itself]))
+    waiting.extend([r] for r in requests if r.by_itself)
     while waiting:
         batch = waiting.popleft()
         try:

@@ -1,4 +1,4 @@
-"""The dense scorer in fp32, against which faster and rounder ways are judged."""
+"""A model in fp32, by which faster and rounder ways are judged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import os
 import torch
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
-
-from rewards.likelihood.dense import DenseScorer
 
 # A copy of the model in fp32 may take this share of the free memory.
 COPY_SHARE = 0.7
@@ -27,12 +25,6 @@ def fp32_copy(model: PreTrainedModel) -> PreTrainedModel | None:
     if 4 * sum(p.numel() for p in parameters) > COPY_SHARE * _free_bytes(model.device):
         return None
     return copy.deepcopy(model).float()
-
-
-def dense_oracle(model: PreTrainedModel) -> DenseScorer:
-    """A dense scorer in fp32 where that is possible, else in the model's own precision."""
-    exact = model if model.dtype == torch.float32 else fp32_copy(model)
-    return DenseScorer(exact or model)
 
 
 def _free_bytes(device: torch.device) -> int:

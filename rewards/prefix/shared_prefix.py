@@ -77,10 +77,12 @@ class SharedPrefixScorer:
         return [found[request] for request in requests]
 
     def _score_group(self, group: Sequence[ScoreRequest]) -> dict[ScoreRequest, Likelihood] | None:
-        """Scores requests of one prefix and one regime; None where the dense scorer should."""
-        if not self._pays(group):
-            return None
-        if (path := self._path(group)) is None:
+        """Scores requests of one prefix and one regime; None where the dense scorer should.
+
+        Those that are scored by themselves have no say in how, where there are others.
+        """
+        deciding = [r for r in group if not r.by_itself] or group
+        if not self._pays(deciding) or (path := self._path(deciding)) is None:
             return None
         return self.score_along(path, self.prefix(group[0]), group)
 

@@ -7,15 +7,17 @@ from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from rewards.likelihood.flops import ModelShape, group_flops
-from rewards.ranks.balance import balance
+from rewards.likelihood.checks import check_plain
+from rewards.likelihood.flops import GroupCost, ModelShape, group_flops
+from rewards.ranks.balance import balance, rank_flops
 from rewards.ranks.exchange import Exchange, LostRank
 from rewards.ranks.packing import (
+    check_packable,
     pack_error,
     pack_likelihoods,
     pack_requests,
@@ -23,24 +25,28 @@ from rewards.ranks.packing import (
     unpack_likelihoods,
     unpack_requests,
 )
-from rewards.stores.likelihood_store import request_digest
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
 
-# What every rank knows of every request: two digests of 16 bytes, and three lengths.
+# What every rank knows of every request: two digests of 16 bytes, three lengths, and whether it is
+# scored by itself.
 INTS_PER_DIGEST = 2
 DIGEST_BYTES = 8 * INTS_PER_DIGEST
-ROW_INTS = 2 * INTS_PER_DIGEST + 3
+ROW_INTS = 2 * INTS_PER_DIGEST + 4
+LENGTHS = slice(2 * INTS_PER_DIGEST, ROW_INTS - 1)
+# A rank says so in place of the number of its requests.
+CANNOT_ASK = -1
 
 Row = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One distinct request: the place it has on each rank that holds it, and who scores it."""
+    """One distinct request: the place it has on each rank that holds it, who scores it, and how."""
 
     holders: Mapping[int, int]
     replica: int
     num_gold: int
+    by_itself: bool = False
 
     @property
     def sender(self) -> int:
@@ -88,28 +94,31 @@ class DistributedScorer:
         """One likelihood per request of this rank, in order.
 
         Raises:
-            ValueError, OSError, RuntimeError: what the scorer of any rank raised, by its family.
+            ValueError, OSError, RuntimeError: what the scorer of any rank raised, by its family, or
+                what is wrong with a request.
             LostRank: a rank died or does not answer.
         """
-        # A `MixtureScorer` around this one keeps those; they never travel.
-        assert all(request.mixture is None for request in requests)
-        rows = [request_row(request) for request in requests]
+        rows, error = _rows_of(requests)
         # By what is scored: the same ids may go by the names of two episodes.
-        mine = dict(zip(rows, requests, strict=True))
-        num_replicas = self.exchange.num_ranks // self.ranks_per_replica
-        jobs = plan_jobs(self._gather_rows(list(mine)), num_replicas, self.shape)
-        work = self._hand_out(list(mine.values()), jobs)
+        mine = {row[:-1]: (row, r) for row, r in zip(rows, requests, strict=False)}
+        table = self._gather_rows([row for row, _ in mine.values()], error)
+        jobs = plan_jobs(table, self.exchange.num_ranks // self.ranks_per_replica, self.shape)
+        work = self._hand_out([request for _, request in mine.values()], jobs)
         found, error = self._score_locally(work)
         answers = self._answer(jobs, found) if error is None else self._answer_all(error)
         replies = self.exchange.swap(answers)
         _raise_first_error(replies, error)
         likelihoods = self._collect(jobs, replies)
-        places = {row: place for place, row in enumerate(mine)}
-        return [likelihoods[places[row]] for row in rows]
+        places = {what: place for place, what in enumerate(mine)}
+        return [likelihoods[places[row[:-1]]] for row in rows]
 
-    def _gather_rows(self, mine: Sequence[Row]) -> list[list[list[int]]]:
-        """The rows of every rank's requests, by rank."""
-        counts = self.exchange.broadcast_all(torch.tensor([len(mine)]))
+    def _gather_rows(self, mine: Sequence[Row], error: Exception | None) -> list[list[list[int]]]:
+        """The rows of every rank's requests, by rank; or the error of the first that has one."""
+        own_count = len(mine) if error is None else CANNOT_ASK
+        counts = self.exchange.broadcast_all(torch.tensor([own_count]))
+        if any(int(count) == CANNOT_ASK for count in counts):
+            told = pack_likelihoods([]) if error is None else pack_error(error)
+            _raise_first_error(self.exchange.swap([told] * self.exchange.num_ranks), error)
         longest = max(int(count) for count in counts)
         if not longest:
             return [[] for _ in counts]
@@ -134,7 +143,12 @@ class DistributedScorer:
                 for receiver in range(self.exchange.num_ranks)
             ]
         )
-        return [request for message in received for request in unpack_requests(message)]
+        unpacked = [request for message in received for request in unpack_requests(message)]
+        own = [job for job in jobs if job.replica == rank // self.ranks_per_replica]
+        return [
+            replace(request, by_itself=job.by_itself)
+            for request, job in zip(unpacked, own, strict=True)
+        ]
 
     def _score_locally(
         self, work: Sequence[ScoreRequest]
@@ -190,36 +204,71 @@ def plan_jobs(
 ) -> list[Job]:
     """Who scores what, from the rows of all ranks; every rank makes the same plan of them.
 
+    What is scored by itself goes where its group goes and has no say in that, unless it is alone.
     The jobs come in the order in which a replica receives them: by sender.
     """
     holders: dict[Row, dict[int, int]] = defaultdict(dict)
+    apart: set[Row] = set()
     for rank, rows in enumerate(rows_by_rank):
-        for place, row in enumerate(rows):
-            holders[tuple(row)][rank] = place
+        for place, (*what, by_itself) in enumerate(rows):
+            holders[tuple(what)][rank] = place
+            if by_itself:
+                apart.add(tuple(what))
     groups: dict[Row, list[Row]] = defaultdict(list)
     for row in holders:
         groups[row[:INTS_PER_DIGEST]].append(row)
-    costs = []
-    for rows in groups.values():
-        (prefix_len, *_), suffix_lens, gold_lens = zip(*(row[-3:] for row in rows), strict=True)
-        costs.append(group_flops(prefix_len, suffix_lens, gold_lens, shape))
-    members = list(groups.values())
+    deciding = [[r for r in rows if r not in apart] or rows for rows in groups.values()]
+    costs = [_cost(rows, shape) for rows in deciding]
+    plan = balance(costs, num_replicas)
+    chosen = [[deciding[s.group][m] for s in shares for m in s.members] for shares in plan]
+    loads = [rank_flops(costs, {s.group: s.members for s in shares}) for shares in plan]
+    replicas_of: dict[int, list[int]] = defaultdict(list)
+    for replica, shares in enumerate(plan):
+        for share in shares:
+            replicas_of[share.group].append(replica)
+    for index, rows in enumerate(groups.values()):
+        if rest := [row for row in rows if row not in deciding[index]]:
+            # Where the group is split, with the idlest of those that read its prefix anyway.
+            replica = min(replicas_of[index], key=lambda r: loads[r])
+            chosen[replica] += rest
+            loads[replica] += sum(_cost(rest, shape).members)
     jobs = [
-        Job(holders[row], replica, row[-1])
-        for replica, shares in enumerate(balance(costs, num_replicas))
-        for share in shares
-        for row in (members[share.group][m] for m in share.members)
+        Job(holders[row], replica, row[-1], row in apart)
+        for replica, rows in enumerate(chosen)
+        for row in rows
     ]
     return sorted(jobs, key=lambda job: job.sender)
 
 
+def _cost(rows: Sequence[Row], shape: ModelShape) -> GroupCost:
+    """Of the requests of one prefix."""
+    prefix_len, suffix_lens, gold_lens = zip(*(row[LENGTHS] for row in rows), strict=True)
+    return group_flops(prefix_len[0], suffix_lens, gold_lens, shape)
+
+
 def request_row(request: ScoreRequest) -> Row:
-    """What every rank learns of a request: digests of its prefix and of all of it, and lengths."""
+    """What every rank learns of a request.
+
+    Digests of its prefix and of all of it, its lengths, and whether it is scored by itself.
+    """
     prefix = hashlib.sha256(array("q", request.prefix_ids).tobytes()).digest()
-    whole = request_digest(request)
-    digests = array("q", prefix[:DIGEST_BYTES] + whole[:DIGEST_BYTES])
+    digests = array("q", prefix[:DIGEST_BYTES] + request.digest[:DIGEST_BYTES])
     num_gold = len(request.gold_ids)
-    return *digests, len(request.prefix_ids), len(request.guidance_ids) + num_gold, num_gold
+    lengths = len(request.prefix_ids), len(request.guidance_ids) + num_gold, num_gold
+    return *digests, *lengths, int(request.by_itself)
+
+
+def _rows_of(requests: Sequence[ScoreRequest]) -> tuple[list[Row], Exception | None]:
+    """The rows of requests, or why one of them cannot be handed on."""
+    try:
+        for request in requests:
+            # A `MixtureScorer` around this one keeps those with a mixture; they never travel.
+            check_plain(request)
+            check_packable(request)
+        return [request_row(request) for request in requests], None
+    except ValueError as error:
+        # Whatever is wrong here, the other ranks wait for this one's rows.
+        return [], error
 
 
 def _raise_first_error(replies: Sequence[Tensor], own: Exception | None) -> None:

@@ -20,6 +20,21 @@ LIKELIHOODS = 0
 ERROR_FAMILIES: dict[int, type[Exception]] = {1: ValueError, 2: OSError, 3: RuntimeError}
 
 
+def check_packable(request: ScoreRequest) -> None:
+    """Refuses a request that does not fit into a message.
+
+    Raises:
+        ValueError: one of its ids takes more than 4 bytes; the message names the episode.
+    """
+    limit = 1 << (8 * INT_BYTES - 1)
+    ids = request.token_ids
+    if ids and not -limit <= min(ids) <= max(ids) < limit:
+        raise ValueError(
+            f"episode {request.episode_id}: a token id is {max(ids, key=abs)}, which no vocabulary "
+            "has; encode with the generator's own tokenizer."
+        )
+
+
 def pack_requests(requests: Sequence[ScoreRequest]) -> Tensor:
     """Shape [bytes], uint8. What requests have in common, a prefix or a chapter, is in it once."""
     places: dict[TokenIds, int] = {}

@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 # Opens every entry. Another layout of entries is another name, and then nothing old is found.
 FORMAT = b"nextchapter likelihood 1\n"
 CHECKSUM_BYTES = 32
-# A file with likelihoods that are about to be put in their places.
-JOURNAL = ".journal-"
 
 
 class LikelihoodStore(Protocol):
@@ -71,52 +69,33 @@ class DiskLikelihoodStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         # Read by people only.
         _write(self.folder / "generator.json", text.encode())
-        for journal in self.folder.glob(f"{JOURNAL}*"):
-            self._finish(journal)
 
     def lookup(self, requests: Iterable[ScoreRequest]) -> dict[ScoreRequest, Likelihood]:
-        found = {request: self._read(request_digest(request)) for request in requests}
+        found = {request: self._read(request.digest) for request in requests}
         return {request: value for request, value in found.items() if value is not None}
 
     def add(self, likelihoods: Mapping[ScoreRequest, Likelihood]) -> None:
-        """Keeps them all; of two processes that add the same request, the later one is kept.
+        """Keeps them; of two processes that add the same request, the later one is kept.
 
-        All or none: what is scored together decides the last digits of each, so that a run which
-        was killed in here must not find some of them when it goes on, and score the rest alone.
+        What cannot be written is logged and not kept: it is only a cache, and the run goes on.
         """
-        digests = {request_digest(request): value for request, value in likelihoods.items()}
-        entries = {key: _encode(key, value) for key, value in digests.items()}
-        if not entries:
-            return
-        journal = self.folder / f"{JOURNAL}{uuid.uuid4().hex}"
-        _write(journal, b"".join(key + len(e).to_bytes(8) + e for key, e in entries.items()))
-        self._put(entries)
-        journal.unlink(missing_ok=True)
-
-    def _put(self, entries: Mapping[bytes, bytes]) -> None:
-        for key, entry in entries.items():
-            path = self._path(key)
-            path.parent.mkdir(exist_ok=True)
-            _write(path, entry)
-
-    def _finish(self, journal: Path) -> None:
-        """Puts in place what a process was killed over; one that is still at it does the same."""
-        try:
-            content = journal.read_bytes()
-        except FileNotFoundError:
-            return
-        entries = {}
-        while content:
-            key, size = content[:32], int.from_bytes(content[32:40])
-            entries[key], content = content[40 : 40 + size], content[40 + size :]
-        self._put(entries)
-        journal.unlink(missing_ok=True)
+        for request, likelihood in likelihoods.items():
+            path = self._path(request.digest)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(path, _encode(request.digest, likelihood))
+            except OSError as error:
+                logger.warning("likelihoods are not kept: %s", error)
+                return
 
     def _read(self, key: bytes) -> Likelihood | None:
         path = self._path(key)
         try:
             entry = path.read_bytes()
         except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("%s; its likelihood is computed again", error)
             return None
         likelihood = _decode(key, entry)
         if likelihood is None:
@@ -126,16 +105,6 @@ class DiskLikelihoodStore:
     def _path(self, key: bytes) -> Path:
         # 256 folders keep each of them short.
         return self.folder / key.hex()[:2] / key.hex()[2:]
-
-
-def request_digest(request: ScoreRequest) -> bytes:
-    """32 bytes for what a likelihood depends on in a request: all ids, which are scored, by whom.
-
-    Neither the episode's name nor the border between prefix and guidance is part of it.
-    """
-    content = array("q", [len(request.gold_ids), *request.token_ids]).tobytes()
-    by_whom = b"" if request.mixture is None else repr(request.mixture).encode()
-    return hashlib.sha256(content + by_whom).digest()
 
 
 def _encode(key: bytes, likelihood: Likelihood) -> bytes:

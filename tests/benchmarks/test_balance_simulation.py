@@ -21,7 +21,9 @@ def test_two_prompts_per_rank_are_enough_for_a_makespan_of_1_10(
     for result in results:
         if result["prompts"] >= 2 * result["ranks"]:
             assert result["makespan_ratio"] <= 1.10
-        assert result["makespan_ratio"] <= result["whole_groups_ratio"]
+            assert result["first_epoch_ratio"] <= 1.15
+        # Both with the baselines, which tip what was balanced without them by a little.
+        assert result["first_epoch_ratio"] <= 1.01 * result["whole_groups_ratio"]
         assert result["whole_groups_ratio"] <= result["as_they_come_ratio"] + 1e-9
 
 
@@ -31,3 +33,4 @@ def test_committed_results_are_of_the_ranks_that_were_asked_for(repository: Path
     assert {r["ranks"] for r in written["results"]} == {2**n for n in range(3, 11)}
     enough = [r for r in written["results"] if r["prompts"] >= 2 * r["ranks"]]
     assert max(r["makespan_ratio"] for r in enough) <= 1.10
+    assert max(r["first_epoch_ratio"] for r in enough) <= 1.15

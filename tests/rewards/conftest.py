@@ -1,14 +1,9 @@
-"""Fixtures for scoring: random requests, every decoder family in tiny, and real processes."""
+"""Fixtures for scoring: random requests, and every decoder family in tiny."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +12,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from rewards.types import ScoreRequest
-
-SCRIPT = Path(__file__).with_name("scoring_ranks.py")
-COUNTS_OF_RANKS = (2, 4)
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
@@ -151,31 +143,3 @@ def make_request() -> Callable[..., ScoreRequest]:
         )
 
     return make
-
-
-@pytest.fixture(scope="session")
-def seen_by_ranks(
-    tmp_path_factory: pytest.TempPathFactory, repository: Path
-) -> dict[int, dict[int, dict[str, Any]]]:
-    """What each rank of 2 and of 4 gloo processes saw, by number of ranks, rank and scenario.
-
-    The last rank is killed in the last scenario, and so saw nothing of that one.
-    """
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
-    counts = [str(count) for count in COUNTS_OF_RANKS]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), *counts],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=170,
-    )
-    assert done.returncode == 0, done.stderr
-    return {
-        count: {
-            int(path.stem): json.loads(path.read_text())
-            for path in sorted((folder / str(count)).glob("*.json"))
-        }
-        for count in COUNTS_OF_RANKS
-    }

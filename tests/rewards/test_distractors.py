@@ -86,9 +86,9 @@ def test_distractors_travel_with_the_group_and_share_its_prefix(
     scores = contrastive(scorer, encoder, shelf)(
         [rollout(shelf[0], plan) for plan in ("Ann pays.", "Bob waits for Ann.")]
     )
-    # First the plain chapters, true and other; then both attempts on each of the three.
-    assert [len(call) for call in scorer.calls] == [3, 6]
-    requests = [r for call in scorer.calls for r in call]
+    # In one call the plain chapters, true and other, then both attempts on each of the three.
+    (requests,) = scorer.calls
+    assert [r.by_itself for r in requests] == [True] * 3 + [False] * 6
     assert {r.prefix_ids for r in requests} == {encoder.request(shelf[0]).prefix_ids}
     assert {r.episode_id for r in requests} == {"ash/1"}
     others = Distractors(shelf).of(shelf[0], 2)
@@ -96,8 +96,8 @@ def test_distractors_travel_with_the_group_and_share_its_prefix(
         encoder.request(e).gold_ids for e in (shelf[0], *others)
     }
     assert [s.num_scored_tokens for s in scores] == [
-        sum(len(r.guidance_ids) + len(r.gold_ids) for r in scorer.calls[1][start : start + 3])
-        for start in (0, 3)
+        sum(len(r.guidance_ids) + len(r.gold_ids) for r in requests[start : start + 3])
+        for start in (3, 6)
     ]
 
 

@@ -83,17 +83,18 @@ def test_a_whole_group_reaches_the_scorer_in_one_call_whatever_is_known_of_its_b
     encoder: GeneratorEncoder, make_episode: MakeEpisode
 ) -> None:
     class Counting:
-        calls: tuple[int, ...] = ()
+        calls: tuple[list[bool], ...] = ()
 
         def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
-            self.calls += (len(requests),)
+            self.calls += ([request.by_itself for request in requests],)
             return [Likelihood(1.0, (1.0,)) for _ in requests]
 
     scorer = Counting()
     reward = reward_of(scorer, encoder)
     for _ in range(2):
         reward([rollout(make_episode(), f"Plan {i}.") for i in range(4)])
-    assert scorer.calls == (1, 4, 0, 4)
+    # The baseline, which the second call knows, goes by itself: no plan's digits depend on it.
+    assert scorer.calls == ([True, False, False, False, False], [False] * 4)
 
 
 def test_a_rule_gives_its_fixed_reward_without_scoring(

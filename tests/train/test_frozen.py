@@ -21,7 +21,8 @@ from rewards.stores.generator_key import weights_digest
 from train.frozen import load_frozen, replicas
 from train.models import load_model, save_model
 from train.schema import ModelConfig, ScorerConfig, ShardingConfig
-from train.scoring import int8_error, make_scorer
+from train.scoring import make_scorer
+from train.scoring_checks import int8_error
 
 RANKS = Path(__file__).with_name("sharded_ranks.py")
 

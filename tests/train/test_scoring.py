@@ -20,13 +20,8 @@ from rewards.terms.tiers import Tiers
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
 from train.schema import ScorerConfig
-from train.scoring import (
-    baseline_store,
-    check_episodes,
-    make_scorer,
-    probe_requests,
-    scoring_noise,
-)
+from train.scoring import baseline_store, make_scorer
+from train.scoring_checks import check_episodes, probe_requests, scoring_noise
 
 MakeModel = Callable[..., PreTrainedModel]
 RAW = [WeightedTerm("raw", Raw())]
@@ -82,11 +77,11 @@ def test_noise_is_told_beside_the_first_threshold_and_judged_by_it(
 ) -> None:
     model, requests = make_model(), probe_requests(encoder, [make_episode()])
     exact = make_scorer(model, ScorerConfig())
-    _, line = scoring_noise(exact, model, requests, TIERS)
+    _, line = scoring_noise(exact, model, ScorerConfig(), requests, TIERS)
     assert line.startswith("scoring noise: ")
     assert "far below the reward's first threshold of 0.05" in line
-    assert "threshold" not in scoring_noise(exact, model, requests, RAW)[1]
-    noise, line = scoring_noise(Drifting(), model, requests, TIERS)
+    assert "threshold" not in scoring_noise(exact, model, ScorerConfig(), requests, RAW)[1]
+    noise, line = scoring_noise(Drifting(), model, ScorerConfig(), requests, TIERS)
     assert noise.largest > 0.05
     assert line.startswith("WARNING: ") and "NOT far below" in line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from transformers import PreTrainedModel
 
@@ -29,7 +30,9 @@ class OursCold:
     def prepare(self, workload: Workload) -> None: ...
 
     def score(self, workload: Workload) -> list[Likelihood]:
-        return self._scorer.score(workload.requests)
+        # As a run asks: so no plan's last digits depend on whether its baseline is known.
+        baselines = [replace(baseline, by_itself=True) for baseline in workload.baselines]
+        return self._scorer.score(workload.attempts + baselines)
 
     def model_flops(self, workload: Workload) -> int:
         prefixes = sum(self._shape.body_flops(len(group.prefix_ids)) for group in workload.groups)

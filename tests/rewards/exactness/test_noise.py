@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rewards.exactness.noise import Noise, measure_noise, noise_line
-from rewards.likelihood.oracle import dense_oracle
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.oracle import fp32_copy
 from rewards.likelihood.rounding import largest_difference, rms_difference, rounded_otherwise
 from rewards.prefix.shared_prefix import SharedPrefixScorer
 from rewards.types import Likelihood, ScoreRequest
@@ -30,7 +31,7 @@ def requests(make_request: MakeRequest) -> list[ScoreRequest]:
 
 
 def test_noise_by_pencil(make_family: MakeModel, requests: list[ScoreRequest]) -> None:
-    oracle = dense_oracle(make_family("llama"))
+    oracle = DenseScorer(make_family("llama"))
     exact = dict(zip(requests, oracle.score(requests), strict=True))
 
     class Drifting:
@@ -41,7 +42,7 @@ def test_noise_by_pencil(make_family: MakeModel, requests: list[ScoreRequest]) -
             costs = [tuple(c + more for c in exact[r].token_nll) for r in requests]
             return [Likelihood(sum(cost), cost) for cost in costs]
 
-    noise = measure_noise(Drifting(), oracle, requests)
+    noise = measure_noise(Drifting(), oracle, torch.float32, requests)
     # 100 (e^0.001 - 1) points; the other order changes nothing, so the mean is half of it.
     assert noise.largest_regrouped == pytest.approx(0.1, rel=1e-3)
     assert noise.mean_regrouped == pytest.approx(0.05, rel=1e-3)
@@ -53,7 +54,8 @@ def test_in_fp32_the_noise_is_a_millionth_of_a_tier(
     make_family: MakeModel, requests: list[ScoreRequest]
 ) -> None:
     model = make_family("llama")
-    noise = measure_noise(SharedPrefixScorer(model), dense_oracle(model), requests)
+    scorer, oracle = SharedPrefixScorer(model), DenseScorer(model)
+    noise = measure_noise(scorer, oracle, torch.float32, requests)
     # Measured: 5e-5 points; the first published tier begins at 0.05.
     assert noise.largest < 1e-3
 
@@ -62,7 +64,9 @@ def test_in_bfloat16_the_oracle_is_a_copy_in_fp32(
     make_family: MakeModel, requests: list[ScoreRequest]
 ) -> None:
     model = make_family("llama", initializer_range=0.02).to(torch.bfloat16)
-    noise = measure_noise(SharedPrefixScorer(model), dense_oracle(model), requests)
+    exact = fp32_copy(model)
+    assert exact is not None and exact.dtype == torch.float32
+    noise = measure_noise(SharedPrefixScorer(model), DenseScorer(exact), exact.dtype, requests)
     assert noise.oracle_dtype == "float32"
     assert model.dtype == torch.bfloat16
     assert noise.largest_against_oracle > 1e-3
@@ -101,7 +105,7 @@ def test_differences_by_pencil() -> None:
 def test_rounding_otherwise_lasts_as_long_as_its_block(
     make_family: MakeModel, requests: list[ScoreRequest]
 ) -> None:
-    oracle = dense_oracle(make_family("llama"))
+    oracle = DenseScorer(make_family("llama"))
     before = oracle.score(requests)
     with rounded_otherwise(oracle.model):
         assert 0 < largest_difference(oracle.score(requests), before) < 1e-4

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.rounding import largest_difference
 from rewards.prefix.prefix_store import PrefixStore
 from rewards.prefix.shared_prefix import SharedPrefixScorer
-from rewards.types import ScoreRequest
+from rewards.types import Likelihood, ScoreRequest
 
 MakeModel = Callable[..., PreTrainedModel]
 MakeRequest = Callable[..., ScoreRequest]
@@ -77,6 +78,36 @@ def test_merged_attention_reads_each_token_once_and_no_padding(
         scorer.score(group)
     # x once, and each of the seven chapters with its plan: 7 · 20 + 143 tokens.
     assert sizes == [140, 283]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "dense"])
+def test_no_digit_depends_on_whether_a_request_that_is_scored_by_itself_is_there(
+    make_family: MakeModel, group: list[ScoreRequest], family: str
+) -> None:
+    model = make_family("llama" if family == "dense" else family)
+
+    def scored(requests: list[ScoreRequest]) -> list[Likelihood]:
+        scorer = DenseScorer(model) if family == "dense" else SharedPrefixScorer(model)
+        return scorer.score(requests)
+
+    plain = replace(group[0], by_itself=True)
+    with_plain, without = scored([plain, *group[1:]]), scored(group[1:])
+    assert with_plain[1:] == without
+    # Nor its own on who else is there: of one plan or of six.
+    assert scored([plain, *group[1:4]])[0] == with_plain[0]
+
+
+def test_what_is_scored_by_itself_shares_the_prefix(
+    make_family: MakeModel, group: list[ScoreRequest]
+) -> None:
+    model = make_family("llama")
+    scorer = SharedPrefixScorer(model)
+    asked = [replace(group[0], by_itself=True), *group[1:]]
+    scorer.score(asked)
+    with counted_tokens(model) as sizes:
+        scorer.score(asked)
+    # x once, then the plans together and the chapter without one.
+    assert sizes == [140, 263, 20]
 
 
 def test_equal_requests_get_the_very_same_score(

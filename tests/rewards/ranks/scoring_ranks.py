@@ -35,15 +35,16 @@ from transformers.utils import logging
 
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.flops import ModelShape
+from rewards.likelihood.fusion import ProductOfExperts
 from rewards.likelihood.rounding import largest_difference
 from rewards.prefix.shared_prefix import SharedPrefixScorer
 from rewards.ranks.distributed import DistributedScorer
 from rewards.ranks.equal_forwards import EqualForwards, shard_layers
 from rewards.ranks.exchange import Exchange
 from rewards.stores.generator_key import weights_digest
-from rewards.types import Likelihood, ScoreRequest
+from rewards.types import Likelihood, Mixture, ScoreRequest
 
-PLAIN = ("straddling", "uneven", "one_group", "repeated", "nobody")
+PLAIN = ("straddling", "baselines", "uneven", "one_group", "repeated", "nobody")
 VOCABULARY = 100
 # So many that no group needs to be split to balance them over 4 ranks.
 NUM_STRADDLING = 16
@@ -124,6 +125,10 @@ def requests_of(scenario: str, rank: int, num_ranks: int) -> list[ScoreRequest]:
         # Every episode's plans are dealt over all ranks, and every rank wants its baseline.
         groups = [group(episode) for episode in range(NUM_STRADDLING)]
         return [r for g in groups for i, r in enumerate(g) if i == 0 or i % num_ranks == rank]
+    if scenario == "baselines":
+        # The same, where the baselines are scored by themselves.
+        asked = requests_of("straddling", rank, num_ranks)
+        return [replace(r, by_itself=not r.guidance_ids) for r in asked]
     if scenario == "uneven":
         return [r for episode in range(3 * rank) for r in group(10 * rank + episode)]
     if scenario == "one_group":
@@ -157,24 +162,37 @@ def plain(scenario: str, exchange: Exchange, ranks_per_replica: int = 1) -> dict
     return {
         "token_nll": [f.token_nll for f in found],
         "num_scored": len(watched.asked),
+        "num_by_itself": sum(r.by_itself for r in watched.asked),
         "prefixes": sorted({str(r.prefix_ids) for r in watched.asked}),
         "bytes_sent": exchange.num_bytes_sent - sent,
     }
 
 
-def one_bad_request(exchange: Exchange) -> dict[str, Any]:
-    """The last rank asks for an empty chapter; afterwards all ask for what can be scored."""
+TOGETHER = Mixture(("a", "b"), ProductOfExperts((0.5, 0.5)))
+BAD_REQUESTS = {
+    # Found by the rank that is to score it.
+    "empty": ScoreRequest("book/empty", (1, 2), (), ()),
+    # Found by the rank that asks, which cannot even hand it on.
+    "huge_id": ScoreRequest("book/huge", (1, 2**40), (), (3,)),
+    "mixture": ScoreRequest(
+        "book/mixed", (1,), (), (3,), Mixture(("a", "b"), ProductOfExperts((0.5, 0.5)))
+    ),
+}
+
+
+def one_bad_request(exchange: Exchange, name: str) -> dict[str, Any]:
+    """The last rank asks for what cannot be scored; afterwards all ask for what can be."""
     model = tiny_llama()
     scorer = DistributedScorer(DenseScorer(model), ModelShape.of(model), exchange)
     asked = group(exchange.rank)
     if exchange.rank == exchange.num_ranks - 1:
-        asked = [ScoreRequest("book/empty", (1, 2), (), ())]
+        asked = [BAD_REQUESTS[name]]
     try:
         scorer.score(asked)
     except Exception as error:
         after = scorer.score(group(exchange.rank))
         return {"kind": type(error).__name__, "text": str(error), "scored_after": len(after)}
-    raise AssertionError("an empty chapter was scored")
+    raise AssertionError(f"{name} was scored")
 
 
 def sharded(exchange: Exchange, with_head: bool) -> dict[str, Any]:
@@ -300,7 +318,7 @@ def play(rank: int, num_ranks: int, folder: Path) -> None:
     exchange = Exchange()
     seen: dict[str, Any] = {name: plain(name, exchange) for name in PLAIN}
     seen["replicas_of_two"] = plain("straddling", exchange, ranks_per_replica=2)
-    seen["one_bad_request"] = one_bad_request(exchange)
+    seen |= {f"bad_request/{name}": one_bad_request(exchange, name) for name in BAD_REQUESTS}
     seen["sharded_layers"] = sharded(exchange, with_head=False)
     seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
     # What happens between the ranks is the same for any number of them.

@@ -49,7 +49,8 @@ def assert_as_alone(
 
 @pytest.mark.parametrize("num_ranks", COUNTS_OF_RANKS)
 @pytest.mark.parametrize(
-    "scenario", ["straddling", "uneven", "one_group", "repeated", "nobody", "replicas_of_two"]
+    "scenario",
+    ["straddling", "baselines", "uneven", "one_group", "repeated", "nobody", "replicas_of_two"],
 )
 def test_each_rank_gets_what_one_process_gives_in_its_order(
     seen_by_ranks: Seen,
@@ -70,6 +71,16 @@ def test_a_group_that_straddles_ranks_is_scored_as_a_whole(
 ) -> None:
     ranks = [seen["straddling"] for seen in seen_by_ranks[num_ranks].values()]
     # 16 episodes with a baseline, that every rank asks for, and 4 plans.
+    assert sum(seen["num_scored"] for seen in ranks) == 16 * (1 + 4)
+    assert sum(len(seen["prefixes"]) for seen in ranks) == 16
+
+
+@pytest.mark.parametrize("num_ranks", COUNTS_OF_RANKS)
+def test_what_is_scored_by_itself_goes_with_its_group_and_stays_so(
+    seen_by_ranks: Seen, num_ranks: int
+) -> None:
+    ranks = [seen["baselines"] for seen in seen_by_ranks[num_ranks].values()]
+    assert sum(seen["num_by_itself"] for seen in ranks) == 16
     assert sum(seen["num_scored"] for seen in ranks) == 16 * (1 + 4)
     assert sum(len(seen["prefixes"]) for seen in ranks) == 16
 
@@ -99,15 +110,23 @@ def test_all_ranks_of_a_replica_score_the_same(seen_by_ranks: Seen, num_ranks: i
 
 
 @pytest.mark.parametrize("num_ranks", COUNTS_OF_RANKS)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("empty", ": episode book/empty: the gold chapter is empty."),
+        ("huge_id", ": episode book/huge: a token id is 1099511627776, which no vocabulary has; "),
+        ("mixture", ": episode book/mixed: the request combines the generators a, b, and "),
+    ],
+)
 def test_an_error_on_one_rank_is_raised_on_all_and_the_group_goes_on(
-    seen_by_ranks: Seen, num_ranks: int
+    seen_by_ranks: Seen, num_ranks: int, name: str, reason: str
 ) -> None:
-    raised = [seen["one_bad_request"] for seen in seen_by_ranks[num_ranks].values()]
+    raised = [seen[f"bad_request/{name}"] for seen in seen_by_ranks[num_ranks].values()]
     assert len(raised) == num_ranks
     assert {r["kind"] for r in raised} == {"ValueError"}
     (text,) = {r["text"] for r in raised}
     assert text.startswith("scoring failed on rank ")
-    assert text.endswith(": episode book/empty: the gold chapter is empty.")
+    assert reason in text
     assert {r["scored_after"] for r in raised} == {5}
 
 
@@ -148,6 +167,20 @@ def test_whoever_holds_a_request_gets_its_answer_and_the_first_sends_it() -> Non
     jobs = plan_jobs([[], rows(own, shared), rows(shared)], 1, SHAPE)
     assert [job.holders for job in jobs] == [{1: 0}, {1: 1, 2: 0}]
     assert [job.sender for job in jobs] == [1, 1]
+
+
+def test_what_is_scored_by_itself_goes_to_a_replica_that_has_its_group() -> None:
+    plans = [ScoreRequest("book/1", (1, 2), (plan,), (3,)) for plan in range(4)]
+    plain = ScoreRequest("book/1", (1, 2), (), (3,), by_itself=True)
+    without = plan_jobs([rows(*plans)], 2, SHAPE)
+    jobs = plan_jobs([rows(plain, *plans)], 2, SHAPE)
+    assert [(j.replica, j.by_itself) for j in jobs if j.holders == {0: 0}] == [(0, True)]
+    # Who scores a plan does not depend on whether its baseline is known.
+    assert [(j.replica, j.holders[0] - 1) for j in jobs if not j.by_itself] == [
+        (j.replica, j.holders[0]) for j in without
+    ]
+    (alone,) = plan_jobs([rows(plain), []], 2, SHAPE)
+    assert (alone.holders, alone.by_itself) == ({0: 0}, True)
 
 
 def test_the_same_tokens_under_another_name_are_the_same_request() -> None:

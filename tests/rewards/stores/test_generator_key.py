@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from rewards import generator_key as module
+from rewards.stores import generator_key as module
 from rewards.stores.generator_key import generator_key, weights_digest
 
 MakeModel = Callable[..., PreTrainedModel]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.stores.likelihood_store import (
-    DiskLikelihoodStore,
-    MemoryLikelihoodStore,
-    request_digest,
-)
+from rewards.stores.likelihood_store import DiskLikelihoodStore, MemoryLikelihoodStore
 from rewards.types import Likelihood, ScoreRequest
 
 KEY = {"weights": "ab12", "dtype": "float32"}
@@ -25,7 +22,7 @@ LIKELIHOOD = Likelihood(0.1 + 0.2, (1 / 3, 2**-1074))
 
 
 def entry_of(store: DiskLikelihoodStore, request: ScoreRequest) -> Path:
-    name = request_digest(request).hex()
+    name = request.digest.hex()
     return store.folder / name[:2] / name[2:]
 
 
@@ -90,21 +87,30 @@ def test_a_file_in_the_place_of_another_counts_as_missing(tmp_path: Path) -> Non
     assert store.lookup([other]) == {}
 
 
-def test_what_was_added_together_is_found_together_after_a_kill(tmp_path: Path) -> None:
-    requests = [ScoreRequest(f"book/{i}", (i,), (), (1, 2)) for i in range(3)]
-    added = {r: Likelihood(float(i), (0.5, i - 0.5)) for i, r in enumerate(requests)}
+@pytest.mark.parametrize("in_its_place", ["folder", "nothing"])
+def test_what_cannot_be_kept_or_read_is_logged_and_does_not_end_the_run(
+    tmp_path: Path, in_its_place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = DiskLikelihoodStore(tmp_path, KEY)
-    store.add(added)
-    assert not list(store.folder.glob(".journal-*"))
-    # What a process leaves that was killed after it had put the first of them in its place.
-    entries = {request_digest(r): entry_of(store, r).read_bytes() for r in requests}
-    journal = b"".join(key + len(e).to_bytes(8) + e for key, e in entries.items())
-    for request in requests[1:]:
-        entry_of(store, request).unlink()
-    (store.folder / ".journal-1").write_bytes(journal)
-    resumed = DiskLikelihoodStore(tmp_path, KEY)
-    assert resumed.lookup(requests) == added
-    assert not list(store.folder.glob(".journal-*"))
+    entry = entry_of(store, REQUEST)
+    if in_its_place == "folder":
+        entry.mkdir(parents=True)
+    else:
+        # The folder of the entry is no folder: nothing can be written there.
+        entry.parent.write_text("mine")
+    store.add({REQUEST: LIKELIHOOD})
+    assert store.lookup([REQUEST]) == {}
+    kept, read = [record.message for record in caplog.records]
+    assert kept.startswith("likelihoods are not kept: ")
+    assert read.endswith("; its likelihood is computed again")
+    assert [path.name for path in store.folder.iterdir() if path.name[0] == "."] == []
+
+
+def test_a_cache_that_was_deleted_fills_again(tmp_path: Path) -> None:
+    store = DiskLikelihoodStore(tmp_path, KEY)
+    shutil.rmtree(tmp_path)
+    store.add({REQUEST: LIKELIHOOD})
+    assert store.lookup([REQUEST]) == {REQUEST: LIKELIHOOD}
 
 
 def test_a_file_is_no_store(tmp_path: Path) -> None:
