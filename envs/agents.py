@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
-from pydantic import Field
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.sampling import Sampling
 from envs.tokens import chat_text, end_id, pad_id
 from envs.types import Answer, Conversation, Reply, Usage
 
 # Prime, so that neighbouring seeds share no stream.
 SEED_STRIDE = 1_000_003
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How an agent draws its tokens; temperature 0 is greedy."""
-
-    max_new_tokens: Annotated[int, Field(gt=0)] = 2048
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    """Keep the k most likely tokens; 0 keeps all."""
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-
-    def generation_config(self, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-        drawn = (
-            {"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k}
-            if self.temperature > 0
-            else {}
-        )
-        return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=self.temperature > 0,
-            repetition_penalty=self.repetition_penalty,
-            pad_token_id=pad_id(tokenizer),
-            eos_token_id=end_id(tokenizer),
-            **drawn,
-        )
 
 
 class TransformersAgent:
@@ -107,7 +79,7 @@ class TransformersAgent:
         ).to(self.model.device)
         # Every causal model can generate, but transformers' type for any model does not say so.
         output = cast(Any, self.model).generate(
-            **inputs, generation_config=self.sampling.generation_config(self.tokenizer)
+            **inputs, generation_config=generation_config(self.sampling, self.tokenizer)
         )
         prompts, is_shown = inputs["input_ids"], inputs["attention_mask"].bool()
         answers = output[:, prompts.shape[1] :].tolist()
@@ -121,3 +93,20 @@ class TransformersAgent:
     def _until_end(self, ids: list[int]) -> tuple[int, ...]:
         end = end_id(self.tokenizer)
         return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def generation_config(sampling: Sampling, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The sampling in transformers' terms."""
+    drawn = (
+        {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        if sampling.temperature > 0
+        else {}
+    )
+    return GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        do_sample=sampling.temperature > 0,
+        repetition_penalty=sampling.repetition_penalty,
+        pad_token_id=pad_id(tokenizer),
+        eos_token_id=end_id(tokenizer),
+        **drawn,
+    )

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from launch.memory.changes import Change, possible_changes
-from launch.memory.phases import Job, plan
+from launch.memory.job import Job
+from launch.memory.phases import plan
 from launch.memory.shapes import shape_of
 from launch.memory.table import as_table, as_text
 from launch.memory.terms import GB, Phase
@@ -32,11 +33,6 @@ def run(config: DictConfig) -> None:
     from train.schema import RunConfig
 
     settings = parse(RunConfig, config)
-    if settings.trainer.algorithm != "grpo":
-        raise ValueError(
-            f"trainer={settings.trainer.algorithm}: the memory of its critic is not in the plan; "
-            "plan the same run with trainer=grpo, and leave room"
-        )
     job = job_of(settings)
     phases = plan(job)
     console = Console(width=None if sys.stdout.isatty() else 140)

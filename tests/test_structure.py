@@ -62,6 +62,31 @@ def test_importing_any_module_of_launch_loads_no_torch(repository: Path) -> None
     assert done.stdout.strip() == "[]"
 
 
+# Composes the default config and validates it as `nextchapter train` does, in a fresh process.
+VALIDATE = f"""
+import sys
+from hydra import compose, initialize_config_dir
+from train.commands import evaluate, train
+from train.config.validate import parse
+from train.schema import RunConfig
+with initialize_config_dir(sys.argv[1], version_base="1.3"):
+    for trainer in ("grpo", "ppo"):
+        parse(RunConfig, compose("train", [f"trainer={{trainer}}", "run_dir=unused"]))
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+
+
+def test_a_setting_is_checked_before_anything_heavy_is_loaded(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", VALIDATE, repository / "configs"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=repository,
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_one_file_alone_knows_trl_and_one_measures_its_kernel(repository: Path) -> None:
     knowing = {
         path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from peft import LoraConfig as PeftLoraConfig
 
-from train.grpo import GrpoSettings
 from train.models import model_digest
 from train.schema import LoraConfig, ModelConfig, RunConfig
+from train.settings.grpo import GrpoSettings
 
 
 def peft_config(lora: LoraConfig | None) -> PeftLoraConfig | None:

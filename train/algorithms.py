@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Discriminator, Tag
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.collaboration.collaboration import Collaboration
@@ -30,35 +31,22 @@ from train import (
 )
 from train.curriculum import Curriculum
 from train.episode_order import EpisodeOrder, as_trl_shuffles
-from train.grpo import GrpoSettings, check_sampler, steps_per_generation, train_grpo
+from train.grpo import train_grpo
 from train.lessons import in_rows
 from train.ppo.play import shuffled
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings, divide
+from train.ranks import num_processes
 from train.rollouts import OnScored
+from train.samplers import check_vllm
+from train.settings import grpo as grpo_settings
+from train.settings.grpo import GrpoSettings, steps_per_generation
 
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
-    *(grpo, ppo, reinforcement, rollouts, dynamic_sampling, signal),
+    *(grpo, grpo_settings, ppo, reinforcement, rollouts, dynamic_sampling, signal),
     *(episode_order, curriculum, nonfinite, zero, lessons, credit, play_sampler),
 )
-
-
-def _algorithm(trainer: Any) -> str:
-    """Runs that were saved when there was no choice name none."""
-    if isinstance(trainer, Mapping):
-        return str(trainer.get("algorithm", "grpo"))
-    return trainer.algorithm
-
-
-TrainerSettings = Annotated[
-    Annotated[GrpoSettings, Tag("grpo")] | Annotated[PpoSettings, Tag("ppo")],
-    Discriminator(
-        _algorithm,
-        custom_error_type="unknown_algorithm",
-        custom_error_message="`algorithm` should be grpo or ppo",
-    ),
-]
 
 
 def check_trainer(
@@ -89,7 +77,12 @@ def check_trainer(
         divide(settings)
     else:
         steps_per_generation(settings)
-        check_sampler(settings)
+        check_vllm(
+            settings,
+            importlib.util.find_spec("vllm") is not None,
+            torch.cuda.is_available(),
+            num_processes(),
+        )
 
 
 def order_of(

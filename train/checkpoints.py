@@ -15,31 +15,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import PartialState
-from pydantic import Field
 from torch import nn
 
 from train import ranks
 from train.files import sync, sync_tree, write_json
 from train.manifest import Damaged, Manifest, read_manifest, write_manifest
+from train.settings.checkpoints import CheckpointConfig
 
 STAGING = ".saving"
 PARTS = "parts.json"
 DAMAGED = ".damaged"
 SAMPLED_NUMBERS = 1024
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """Which checkpoints a run keeps; `trainer.save_steps` says how often one is made."""
-
-    keep_last: Annotated[int, Field(gt=0)] = 2
-    """Newest checkpoints to keep. With two, a damaged one costs some steps and not the run."""
-    keep_every: Annotated[int, Field(gt=0)] | None = None
-    """Checkpoints at multiples of so many optimizer steps stay for good; empty for none."""
 
 
 class Stateful(Protocol):

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.types import Env, Episode, PlanStatus, StoryContext
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.types import Conversation, Reply
 from train.frozen import on_device
 from train.models import check_model, load_model

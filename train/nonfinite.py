@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import DeepSpeedOptimizerWrapper
 from torch import nn
 from transformers import TrainerCallback
 
@@ -14,8 +15,9 @@ from transformers import TrainerCallback
 class NonFiniteGuard(TrainerCallback):
     """Keeps infinities and NaN in loss or gradient out of the weights and the optimizer's state.
 
-    Before `limit` such steps in a row the step is only skipped; the schedule goes on. It has to
-    stand before the callback that keeps logs, to which it adds `skipped_steps`.
+    Before `limit` such steps in a row the step is only skipped; the schedule goes on, but under
+    DeepSpeed, which counts the steps that it took. It has to stand before the callback that keeps
+    logs, to which it adds `skipped_steps`.
     """
 
     def __init__(self, limit: int, say: Callable[[str], None]) -> None:
@@ -41,7 +43,8 @@ class NonFiniteGuard(TrainerCallback):
         **_: Any,
     ) -> None:
         # fp16 overflows now and then by design; its loss scaler skips those steps by itself.
-        if model is None or getattr(optimizer, "scaler", None) is not None:
+        has_scaler = getattr(optimizer, "scaler", None) is not None
+        if model is None or has_scaler or isinstance(optimizer, DeepSpeedOptimizerWrapper):
             return
         learning = [p for p in model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in learning if p.grad is not None])
@@ -53,6 +56,20 @@ class NonFiniteGuard(TrainerCallback):
             parameter.grad = None
         self._count(state.global_step + 1)
 
+    def on_optimizer_step(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any
+    ) -> None:
+        """DeepSpeed steps in the backward pass, and leaves out by itself what is not finite."""
+        if not isinstance(optimizer, DeepSpeedOptimizerWrapper):
+            return
+        # That is fp16's scaler again.
+        if getattr(optimizer.optimizer, "dynamic_loss_scale", False):
+            return
+        if optimizer.step_was_skipped:
+            self._count(state.global_step + 1)
+        else:
+            self.num_in_a_row = 0
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
@@ -62,11 +79,11 @@ class NonFiniteGuard(TrainerCallback):
             logs["skipped_steps"] = self.num_skipped
         norm = logs.get("grad_norm")
         applied = not self.num_in_a_row and norm is not None and not math.isfinite(norm)
-        # DeepSpeed steps inside the backward pass, where nothing can be skipped any more.
+        # So it is where DeepSpeed's own config says `bf16.check_grad_overflow: false`.
         if applied and args.deepspeed is not None:
             raise ValueError(
                 f"step {state.global_step}: the gradient was not finite, and DeepSpeed has applied "
-                f"it; {_REMEDY}"
+                f"it; leave out distributed.deepspeed.bf16.check_grad_overflow, or {_REMEDY}"
             )
 
     def _count(self, step: int) -> None:

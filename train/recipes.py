@@ -20,8 +20,8 @@ from train.config.validate import parse, plain
 from train.evaluation import Evaluator
 from train.files import write_json
 from train.models import ASSETS, load_model, save_model
-from train.pipeline import Run
 from train.progress import ProgressDisplay
+from train.run import Run
 from train.schema import ModelConfig, RunConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 
 
@@ -64,6 +63,8 @@ def trainer_arguments(
     deepspeed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The settings as fields of transformers' TrainingArguments; `deepspeed` is its own config."""
+    import torch
+
     return {
         "output_dir": str(output_dir),
         "max_steps": settings.max_steps,

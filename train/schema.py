@@ -7,21 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from envs.agents import Sampling
 from envs.prompts import Prompts
-from rewards.likelihood_improvement import StatusRules
+from envs.sampling import Sampling
 from rewards.window import GivesWay
-from train.algorithms import TrainerSettings
-from train.checkpoints import CheckpointConfig
 from train.config.hints import did_you_mean
 from train.distribution import DistributedSettings
-from train.grpo import GrpoSettings
 from train.logs import LogConfig
 from train.monitors.catalogue import MONITORS
 from train.monitors.limits import Limits
-from train.supervised import SupervisedSettings
+from train.settings.checkpoints import CheckpointConfig
+from train.settings.grpo import GrpoSettings
+from train.settings.supervised import SupervisedSettings
+from train.settings.trainer import TrainerSettings
 
 Quantization = Literal["int8"]
 
@@ -144,13 +143,34 @@ class TermConfig:
     """What a unit of it is worth; 0 logs it and pays nothing for it."""
 
 
+def _score_or_number(worth: float | str) -> float | str:
+    if isinstance(worth, str) and worth != "score":
+        raise ValueError(f"should be a number or 'score'; got {worth!r}")
+    return worth
+
+
+Worth = Annotated[float | str, AfterValidator(_score_or_number)]
+
+
+@dataclass(frozen=True)
+class RulesConfig:
+    """What each plan status is worth: `score` for its improvement, or a fixed reward.
+
+    A malformed answer has to be worth less than a wrong plan, or silence beats an honest try.
+    """
+
+    complete: Worth = "score"
+    truncated: Worth = "score"
+    no_plan: Worth = 0.0
+
+
 @dataclass(frozen=True)
 class RewardConfig:
     """The weighted sum that the policy maximises; `docs/rewards.md` has a table of the terms."""
 
     terms: Mapping[str, TermConfig]
     """By the names under which they are logged, as `reward/<name>`."""
-    rules: StatusRules = field(default_factory=StatusRules)
+    rules: RulesConfig = field(default_factory=RulesConfig)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from train.config.build import build
 from train.models import check_tokenizer, load_model, model_digest, save_model
 from train.progress import Advance, ProgressDisplay
 from train.schema import ModelConfig, RunConfig
-from train.supervised import Sample, SupervisedSettings
+from train.settings.supervised import SupervisedSettings
+from train.supervised import Sample
 
 CORPUS_SAMPLES = 3_000
 # What the main process tells the others in the place of a folder: to make it together.

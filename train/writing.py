@@ -9,10 +9,16 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
+from envs.agents import TransformersAgent, generation_config
+from envs.sampling import Sampling
 from envs.types import Episode, Rollout
+from rewards.improvement import improvement_percent
 from rewards.likelihood.model_limits import context_window
 from rewards.types import ScoreRequest
+from train.frozen import on_device
+from train.models import load_model
+from train.run import Run, episodes_of
+from train.schema import ModelConfig
 
 _SCRATCHPAD_TURN = "### {number}. {role} ({member}, round {round})\n\n{text}\n"
 
@@ -100,6 +106,23 @@ def write_chapter(
         output = cast(Any, model).generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            generation_config=how.generation_config(tokenizer),
+            generation_config=generation_config(how, tokenizer),
         )
     return str(tokenizer.decode(output[0, ids.shape[1] :].tolist(), skip_special_tokens=True))
+
+
+def write(run: Run, policy: ModelConfig | None, book: str, chapter: int, how: Sampling) -> Written:
+    """The chapter as the run's env plans it and its generator writes it; without a policy, with
+    the agent before reinforcement."""
+    episode = find_episode(episodes_of(run.source, "all"), book, chapter)
+    model, tokenizer = load_model(policy or run.warm_start, "policy.model")
+    agent = TransformersAgent(
+        on_device(model), tokenizer, run.config.sampling, seed=run.config.seed
+    )
+    with run.progress.stage("plan"):
+        (rollout,) = run.env.play([episode], agent)
+    ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome.plan)])
+    request = run.reward.encoder.request(episode, rollout.outcome.plan)
+    with run.progress.stage("write"):
+        text = write_chapter(*run.writer, request, how, run.config.seed)
+    return Written(rollout, text, improvement_percent(with_plan, baseline))

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import Field
 
-from envs.agents import Sampling
 from envs.members.ledger import Ledger, Prices
+from envs.sampling import Sampling
 from envs.types import Conversation, Reply, Usage
 
 TOO_MANY_REQUESTS = 429

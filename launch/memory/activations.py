@@ -92,6 +92,38 @@ def fused_head(shape: Shape, batch: Batch, precision: Precision, is_learned: boo
     return Term("head, in tiles", tile + states + gradient, why)
 
 
+def whole_answer_logits(
+    shape: Shape, num_rows: int, num_answer_tokens: int, precision: Precision
+) -> list[Term]:
+    """As PPO has them: of the answers alone, with their gradient, and one answer's in fp32.
+
+    That one is there as logits, as log-softmax, and once more with the gradient of each.
+    """
+    p = 4 if precision == "float32" else 2
+    size = 2 * p * num_rows * (num_answer_tokens + 1) * shape.vocab
+    one = 16 * num_answer_tokens * shape.vocab
+    return [
+        Term(
+            "logits of the answers",
+            size,
+            f"{num_rows} × {num_answer_tokens + 1:,} tokens × "
+            f"{times((shape.vocab, 'words'), (2 * p, 'B'))}",
+        ),
+        Term(
+            "one answer's in fp32",
+            one,
+            f"{num_answer_tokens:,} tokens × {times((shape.vocab, 'words'))} × 16 B",
+        ),
+    ]
+
+
+def hidden_states(shape: Shape, batch: Batch, precision: Precision) -> Term:
+    """Those of all layers, kept beside the activations where a head reads the last ones."""
+    residual = residual_bytes(shape, precision)
+    why = f"{batch} × {times((shape.num_layers + 1, 'layers'), (residual, 'B'))}"
+    return Term("hidden states", batch.positions * (shape.num_layers + 1) * residual, why)
+
+
 def whole_logits(shape: Shape, batch: Batch, precision: Precision) -> Term:
     """The same in supervised training: logits, their fp32 copy, log-softmax and two gradients."""
     size = (4 if precision == "float32" else 2) * 2 + 3 * 4

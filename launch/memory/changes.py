@@ -32,7 +32,10 @@ def possible_changes(config: Any) -> Iterator[Change]:
     if trainer.per_device_batch_size > 1:
         change = _set("trainer", per_device_batch_size=1)
         yield Change("trainer.per_device_batch_size=1", change)
-    if trainer.episodes_at_once != 1 and trainer.num_iterations == 1:
+    if trainer.algorithm == "ppo":
+        if trainer.critic == "separate":
+            yield Change("trainer.critic=shared", _set("trainer", critic="shared"))
+    elif trainer.episodes_at_once != 1 and trainer.num_iterations == 1:
         yield Change("trainer.episodes_at_once=1", _set("trainer", episodes_at_once=1))
     if config.sft_baseline is not None:
         yield Change("sft_baseline=null", lambda config: replace(config, sft_baseline=None))

@@ -39,9 +39,11 @@ KNOWN: Mapping[str, Mapping[str, Any]] = {
 @dataclass(frozen=True)
 class Shape:
     """A decoder's sizes. `weights` are the numbers of elements of its parameter tensors, tied ones
-    once; `linears` the (inputs, outputs) of its linear layers but the head."""
+    once; `trunk` the same without the language head's own; `linears` the (inputs, outputs) of its
+    linear layers but the head."""
 
     weights: tuple[int, ...]
+    trunk: tuple[int, ...]
     linears: tuple[tuple[int, int], ...]
     num_layers: int
     hidden: int
@@ -110,6 +112,7 @@ def from_config(config: Any, source: str) -> Shape:
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return Shape(
         weights=tuple(parameter.numel() for parameter in model.parameters()),
+        trunk=tuple(parameter.numel() for parameter in model.base_model.parameters()),
         linears=tuple((m.in_features, m.out_features) for m in linears),
         num_layers=text.num_hidden_layers,
         hidden=text.hidden_size,

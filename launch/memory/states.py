@@ -60,12 +60,20 @@ class Training:
 
     @property
     def persistent(self) -> int:
-        """Elements of tensors so small that stage 3 keeps them whole beside each process's part."""
-        return sum(size for size in (*self.learned, *self.frozen) if size <= 10 * self.hidden)
+        """Elements of tensors so small that stage 3 keeps them whole, in equal parts with padding,
+        beside each process's part."""
+        small = [size for size in (*self.learned, *self.frozen) if size <= 10 * self.hidden]
+        return sum(-(-size // self.num_gpus) * self.num_gpus for size in small)
 
 
 def kept_states(training: Training, name: str) -> list[Term]:
     """The terms of everything that stays from step to step; `name` is what is trained."""
+    bucket = [_bucket(training, name)] if training.zero_stage else []
+    return [*added_states(training, name), *bucket]
+
+
+def added_states(training: Training, name: str) -> list[Term]:
+    """The same for what learns in a parameter group of its own, beside another in one engine."""
     if training.zero_stage == 0:
         return _replicated(training, name)
     return [*_sharded_weights(training, name), *_sharded_states(training, name)]
@@ -102,7 +110,6 @@ def _sharded_weights(training: Training, name: str) -> list[Term]:
 def _sharded_states(training: Training, name: str) -> list[Term]:
     count = training.share(training.learned)
     of_each = _over(training, sum(training.learned))
-    bucket = training.hidden**2
     terms = [Term(f"{name}: gradients", FP32 * count, f"{FP32} B × {of_each}")]
     if training.offload_optimizer:
         terms.append(Term(f"{name}: fp32 copy and AdamW", 0, "in CPU memory"))
@@ -111,9 +118,14 @@ def _sharded_states(training: Training, name: str) -> list[Term]:
             Term(f"{name}: fp32 copy", FP32 * count, f"{FP32} B × {of_each}"),
             Term(f"{name}: AdamW", ADAM * count, f"{ADAM} B × {of_each}"),
         ]
-    why = times((training.cast_bytes, "B"), (training.hidden, "hidden size squared"))
-    terms.append(Term(f"{name}: bucket of gradients", training.cast_bytes * bucket, why))
     return terms
+
+
+def _bucket(training: Training, name: str) -> Term:
+    """Gradients on their way to the processes that keep them."""
+    size = training.cast_bytes * training.hidden**2
+    why = times((training.cast_bytes, "B"), (training.hidden, "hidden size squared"))
+    return Term(f"{name}: bucket of gradients", size, why)
 
 
 def _over(training: Training, count: int) -> str:

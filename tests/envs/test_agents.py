@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.tokens import chat_text, end_id, pad_id
 from envs.types import Message, Reply
 from train.scratch import train_tokenizer

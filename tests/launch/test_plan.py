@@ -47,7 +47,10 @@ def test_a_run_that_cannot_fit_is_refused_in_one_line_with_status_2(
             ["plan", "experiment=paper_7b_8gpu", "trainer.per_device_batch_size=3"],
             "trainer.per_device_batch_size: episodes_per_step x num_generations = 512",
         ),
-        (["plan", "trainer=ppo"], "trainer=ppo: the memory of its critic is not in the plan"),
+        (
+            ["plan", "trainer=ppo", "nodes=3"],
+            "trainer.episodes_per_rollout: 16 episodes do not divide over 3 processes",
+        ),
         (["plan", "generator.model.path=/nowhere"], "generator.model.path: no config of"),
     ],
 )

@@ -1,8 +1,12 @@
-"""The smallest thing that a trainer of transformers trains, for what holds of every trainer."""
+"""The smallest thing that a trainer trains, for what holds of every trainer, and real processes."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,3 +91,28 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     opened = module.Browser(tmp_path_factory.mktemp("browser"))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> Callable[..., list[dict[str, Any]]]:
+    """Runs a script of two processes on `<folder> <argument>…`; gives what each rank wrote."""
+
+    def run(script: Path, folder: Path, *arguments: str) -> list[dict[str, Any]]:
+        # On a machine with GPUs too: these tests are about processes, not about devices.
+        environment = os.environ | {
+            "DS_ACCELERATOR": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, script, folder, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        files = [folder / f"{rank}.json" for rank in range(2)]
+        assert all(file.exists() for file in files), done.stderr[-3000:]
+        return [json.loads(file.read_text()) for file in files]
+
+    return run

@@ -17,9 +17,9 @@ from pathlib import Path
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
 from envs.plans import PlanParser
 from envs.prompts import Prompts
+from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.types import Agent, Chapter, Episode, Rollout, Section, StoryContext
 from rewards.encode import GeneratorEncoder

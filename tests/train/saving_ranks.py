@@ -16,9 +16,10 @@ from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from train.checkpoints import CheckpointConfig, Checkpoints
+from train.checkpoints import Checkpoints
 from train.preemption import StopSignals
 from train.saving import CheckpointKeeper
+from train.settings.checkpoints import CheckpointConfig
 
 
 class Line(nn.Module):

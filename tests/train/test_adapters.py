@@ -16,6 +16,7 @@ from train.adapters import shares_weights
 from train.config.validate import parse
 from train.models import save_model
 from train.progress import ProgressDisplay
+from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
 
@@ -73,11 +74,11 @@ def test_a_run_with_shared_weights_trains_the_policy_and_leaves_the_generator(
     compose_train: Compose, tmp_path: Path
 ) -> None:
     composed = compose_train("policy=lora", *SMALL, f"cache_dir={tmp_path}/cache")
-    run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
-    before = weights_digest(run._writer[0])
+    run = Run.prepare(parse(RunConfig, composed), ProgressDisplay())
+    before = weights_digest(run.writer[0])
     with RunFolder.create(tmp_path / "run", composed) as folder:
         evaluation = pipeline.train(run, folder)
-    assert weights_digest(run._writer[0]) == before
+    assert weights_digest(run.writer[0]) == before
     assert evaluation.row("empty_plan").improvement.mean == 0.0
     policy = AutoModelForCausalLM.from_pretrained(folder.policy_dir)
     assert weights_digest(policy) != before

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from train.algorithms import TrainerSettings
 from train.config.validate import check
-from train.grpo import GrpoSettings
 from train.ppo.settings import PpoSettings
+from train.settings.grpo import GrpoSettings
+from train.settings.trainer import TrainerSettings
 
 
 def settings(**given: Any) -> Any:

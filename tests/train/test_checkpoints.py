@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from train.checkpoints import CheckpointConfig, Checkpoints, weights_fingerprint
+from train.checkpoints import Checkpoints, weights_fingerprint
 from train.manifest import Damaged, check_whole, read_manifest, write_manifest
+from train.settings.checkpoints import CheckpointConfig
 
 POLICY = {"policy model": "abc"}
 

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from train.commands.evaluate import find_checkpoints, policy_at
 from train.config.validate import parse
 from train.models import load_model, model_digest, save_model
-from train.pipeline import Run
 from train.progress import ProgressDisplay
+from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
 

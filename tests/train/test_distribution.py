@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from train.config.validate import parse
 from train.distribution import DistributedSettings
-from train.pipeline import Run
 from train.progress import ProgressDisplay
+from train.run import Run
 from train.schema import RunConfig
 
 

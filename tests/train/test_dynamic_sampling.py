@@ -17,7 +17,8 @@ from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
 from rewards.types import Score
 from train.episode_order import EpisodeOrder
-from train.grpo import GrpoSettings, train_grpo
+from train.grpo import train_grpo
+from train.settings.grpo import GrpoSettings
 from train.signal import has_signal, levelled
 
 MakeModel = Callable[..., PreTrainedModel]

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
 from envs.plans import PlanParser
+from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Episode
@@ -26,8 +26,8 @@ from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
 from train.evaluation import Evaluator, Planner, Writer, shuffled_plans
-from train.pipeline import episodes_of
 from train.progress import ProgressDisplay
+from train.run import episodes_of
 from train.schema import EvaluationConfig
 from train.tables import evaluation_table
 

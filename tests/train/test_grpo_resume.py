@@ -22,12 +22,14 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
-from train.checkpoints import CheckpointConfig, Checkpoints
+from train.checkpoints import Checkpoints
 from train.curriculum import ByRewardVariance
 from train.episode_order import EpisodeOrder
-from train.grpo import GrpoSettings, train_grpo
+from train.grpo import train_grpo
 from train.preemption import StopSignals
 from train.saving import CheckpointKeeper
+from train.settings.checkpoints import CheckpointConfig
+from train.settings.grpo import GrpoSettings
 
 EPISODES = 5
 SETTINGS = GrpoSettings(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
 from envs.collaboration.cast import Cast
 from envs.feedback import Feedback
 from envs.plans import PlanParser
+from envs.sampling import Sampling
 from envs.types import Cost, Episode, Message
 from train.local_member import LocalMember
 from train.models import save_model

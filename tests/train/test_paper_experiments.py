@@ -19,6 +19,7 @@ from train.config.validate import parse
 from train.models import save_model
 from train.progress import ProgressDisplay
 from train.reward_config import build_terms
+from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import RunConfig
 
@@ -127,7 +128,7 @@ def test_an_experiment_takes_two_steps_with_a_tiny_model_of_its_architecture(
         f"cache_dir={tmp_path}/cache",
     )
     weights = (tiny_qwen / "model.safetensors").read_bytes()
-    run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
+    run = Run.prepare(parse(RunConfig, composed), ProgressDisplay())
     with RunFolder.create(tmp_path / "run", composed) as folder:
         evaluation = pipeline.train(run, folder)
 

@@ -17,6 +17,7 @@ from train import pipeline
 from train.commands.evaluate import kept_models
 from train.config.validate import parse
 from train.progress import ProgressDisplay
+from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
 
@@ -69,7 +70,7 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(
         f"run_dir={tmp_path}/run",
         f"cache_dir={tmp_path}/cache",
     )
-    run = pipeline.Run.prepare(parse(RunConfig, composed), ProgressDisplay())
+    run = Run.prepare(parse(RunConfig, composed), ProgressDisplay())
     with RunFolder.create(tmp_path / "run", composed) as folder:
         evaluation = pipeline.train(run, folder)
     assert {row.name for row in evaluation.rows} == {
@@ -87,9 +88,7 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(
     shutil.rmtree(tmp_path / "cache")
     shown = io.StringIO()
     saved = parse(RunConfig, folder.load_config())
-    again = pipeline.Run.prepare(
-        saved, ProgressDisplay(Console(file=shown)), kept_models(folder, saved)
-    )
+    again = Run.prepare(saved, ProgressDisplay(Console(file=shown)), kept_models(folder, saved))
     assert again.evaluate(ModelConfig(path=str(folder.policy_dir))) == evaluation
     assert not any(title in shown.getvalue() for title in ("generator", "warm start", "SFT"))
     # But for the likelihoods without a plan, nothing was made again.

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from train.checkpoints import CheckpointConfig, Checkpoints
+from train.checkpoints import Checkpoints
 from train.nonfinite import NonFiniteGuard
 from train.preemption import StopSignals
 from train.saving import CheckpointKeeper
+from train.settings.checkpoints import CheckpointConfig
 
 Fit = Callable[..., float]
 

@@ -23,8 +23,8 @@ from train.schema import (
     RunConfig,
     WritingPhase,
 )
+from train.settings.supervised import SupervisedSettings
 from train.stages import Stages
-from train.supervised import SupervisedSettings
 
 ARCHITECTURE = {
     "model_type": "llama",

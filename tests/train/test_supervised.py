@@ -13,7 +13,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from train.supervised import Batcher, Muon, Sample, SupervisedSettings, fit, weighted_nll
+from train.settings.supervised import SupervisedSettings
+from train.supervised import Batcher, Muon, Sample, fit, weighted_nll
 
 
 def test_a_weighted_loss_by_pencil() -> None:

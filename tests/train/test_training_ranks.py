@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,26 +32,6 @@ SCORE_TOLERANCE = 1e-3
 Seen = list[dict[str, Any]]
 
 
-def run_ranks(script: Path, folder: Path, *arguments: str) -> Seen:
-    """What each rank of the script wrote."""
-    # On a machine with GPUs too: these tests are about processes, not about devices.
-    environment = os.environ | {
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run(
-        [sys.executable, script, folder, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    files = [folder / f"{rank}.json" for rank in range(2)]
-    assert all(file.exists() for file in files), done.stderr[-3000:]
-    return [json.loads(file.read_text()) for file in files]
-
-
 @pytest.fixture(scope="module")
 def training_ranks() -> ModuleType:
     """The script that the processes ran: which models, settings and books it takes."""
@@ -74,7 +50,9 @@ def training_ranks() -> ModuleType:
     ],
 )
 def ways(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    run_ranks: Callable[..., Seen],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Sequence[str], Seen]]:
     """The ways of training, and what each rank saw of them."""
     yield request.param, run_ranks(SCRIPT, tmp_path_factory.mktemp("ranks"), *request.param)

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
+from envs.sampling import Sampling
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout, Turn, Usage
 from rewards.encode import GeneratorEncoder
 from train.commands import write

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,13 @@ from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.algorithms import order_of, train_policy
 from train.distribution import DistributedSettings
-from train.grpo import GrpoSettings
 from train.models import load_model, save_model
 from train.ppo.settings import PpoSettings
 from train.quiet import quiet_libraries
 from train.schema import ModelConfig, ScorerConfig
 from train.scoring import make_scorer
 from train.scratch import random_model, train_tokenizer
+from train.settings.grpo import GrpoSettings
 
 NUM_RANKS = 2
 # Whatever a random model says is a plan, so that attempts differ in what they are worth.
@@ -177,7 +177,10 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     }
 
 
-def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
+Train = Callable[[str, Path, PreTrainedModel], dict[str, Any]]
+
+
+def play(rank: int, port: int, folder: Path, ways: Sequence[str], train: Train) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -193,7 +196,7 @@ def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
         save_model(generator, tokenizer(), folder / "generator")
         save_model(tiny_model(2), tokenizer(), folder / "policy")
     ranks.from_main(lambda: "the models are there")
-    seen: dict[str, Any] = {"generator": digest(generator)}
+    seen: dict[str, Any] = {"generator": digest(generator), "policy": digest(tiny_model(2))}
     for way in ways:
         if way.endswith("_resumed") and ranks.is_main():
             # What a run that was killed after its first step leaves behind.
@@ -204,13 +207,16 @@ def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
     ranks.leave()
 
 
-def main(folder: Path, ways: Sequence[str]) -> None:
+def main(folder: Path, ways: Sequence[str], train: Train = train) -> None:
+    """Both processes go through all ways; `train` gives what one of them saw of one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # Forked from one process that has imported everything, and started no thread.
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=play, args=(r, port, folder, ways)) for r in range(NUM_RANKS)]
+    started = [
+        context.Process(target=play, args=(r, port, folder, ways, train)) for r in range(NUM_RANKS)
+    ]
     for process in started:
         process.start()
     for process in started:

@@ -21,10 +21,9 @@ from train.manifest import check_whole
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
-from train.tables import comparisons_table, evaluation_table
 
 if TYPE_CHECKING:
-    from train.pipeline import Run
+    from train.run import Run
 
 TABLES_WIDTH = 120
 """Columns of a pipe or a file, which have no width of their own."""
@@ -42,22 +41,24 @@ def run(config: DictConfig) -> None:
     settings = parse(RunConfig, values)
     trained = None if earlier is None else RunFolder.open(earlier)
     places = {} if trained is None else find_checkpoints(trained, checkpoint)
-    from train import pipeline
+    from train import results
     from train.quiet import quiet_libraries
+    from train.run import Run
+    from train.tables import comparisons_table, evaluation_table
 
     quiet_libraries()
 
     kept = {} if trained is None else kept_models(trained, settings)
     is_trained = trained is not None
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept, is_trained=is_trained)
+    prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=is_trained)
     policies = (
         {name: policy_at(place, prepared, trained) for name, place in places.items()}
         if trained is not None
         else {}
     )
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        evaluation = prepared.evaluate(policies)
-        pipeline.write_results(prepared, evaluation, folder)
+        evaluation = results.evaluate(prepared, policies)
+        results.write_results(prepared, evaluation, folder)
     if not ranks.is_main():
         return
     console = Console(width=None if sys.stdout.isatty() else TABLES_WIDTH)

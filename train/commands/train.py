@@ -11,7 +11,6 @@ from train.preemption import StopSignals
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
 from train.schema import RunConfig
-from train.tables import evaluation_table
 
 
 def run(config: DictConfig) -> None:
@@ -26,10 +25,12 @@ def _run(config: DictConfig, signals: StopSignals) -> None:
     # Heavy, and not needed to refuse a bad setting.
     from train import pipeline
     from train.quiet import quiet_libraries
+    from train.run import Run
+    from train.tables import evaluation_table
 
     quiet_libraries()
 
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), signals=signals)
+    prepared = Run.prepare(settings, ProgressDisplay(), signals=signals)
 
     def hold() -> RunFolder:
         if settings.resume:

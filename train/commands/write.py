@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markdown import Markdown
 
-from envs.agents import Sampling
-from train.commands.evaluate import find_checkpoint, kept_models
+from envs.sampling import Sampling
+from train.commands.evaluate import find_checkpoint, kept_models, policy_at
 from train.config.validate import parse, plain
 from train.files import write_text
 from train.progress import ProgressDisplay
@@ -48,17 +48,20 @@ def run(config: DictConfig) -> None:
             raise ValueError(f"{name}: says what is to be written; give book=NAME chapter=NUMBER")
     asked = parse(WriteSettings, own)
     settings = parse(RunConfig, values)
-    from train import pipeline
     from train.quiet import quiet_libraries
+    from train.run import Run
+    from train.writing import write
 
     quiet_libraries()
     trained = RunFolder.open(asked.run) if asked.run else None
     kept = kept_models(trained, settings) if trained else {}
-    prepared = pipeline.Run.prepare(settings, ProgressDisplay(), kept)
+    prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=trained is not None)
     policy = (
-        prepared.base_policy.at(find_checkpoint(trained, asked.checkpoint)) if trained else None
+        policy_at(find_checkpoint(trained, asked.checkpoint), prepared, trained)
+        if trained
+        else None
     )
-    written = pipeline.write(prepared, policy, asked.book, asked.chapter, asked.writing)
+    written = write(prepared, policy, asked.book, asked.chapter, asked.writing)
     with RunFolder.create(settings.run_dir, config) as folder:
         path = folder.path / "chapter.md"
         write_text(path, written.as_markdown())

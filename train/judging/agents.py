@@ -9,7 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.tokens import chat_text
 from rewards.likelihood.model_limits import context_window
 from train.frozen import on_device

@@ -8,7 +8,8 @@ from statistics import fmean
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
+from envs.sampling import Sampling
 from envs.types import Env, Episode, PlanStatus, Rollout
 from rewards.groups import groups_of
 from rewards.improvement import improvement_percent
@@ -20,6 +21,7 @@ from rewards.monitors.correlation import correlation_within_groups
 from rewards.monitors.signal import share_without_signal
 from rewards.types import Score
 from train.evaluation import shuffled_plans
+from train.monitors.agreed import AgreedAgent
 from train.monitors.entropy import mean_answer_entropy
 
 Plans = Sequence[tuple[Episode, str]]
@@ -30,7 +32,8 @@ class Probe:
     """Plays the same episodes with the same seed each time, and measures what came of it.
 
     `reward` is the run's own; `second` scores the same plans under a generator that the policy is
-    not trained on. Controls and entropy are measured on the first attempt at each episode.
+    not trained on. Controls and entropy are measured on the first attempt at each episode. With
+    several processes all of them measure, on the same answers.
     """
 
     episodes: Sequence[Episode]
@@ -46,7 +49,9 @@ class Probe:
         self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, float]:
         """The monitors by name; one that cannot be measured, as there are no plans, is left out."""
-        agent = TransformersAgent(policy, tokenizer, self.sampling, self.batch_size, self.seed)
+        agent = AgreedAgent(
+            TransformersAgent(policy, tokenizer, self.sampling, self.batch_size, self.seed)
+        )
         asked = [episode for episode in self.episodes for _ in range(self.attempts)]
         rollouts = self.env.play(asked, agent)
         scores = self.reward.scores(rollouts)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 
-from envs.agents import Sampling
+from envs.sampling import Sampling
 from envs.types import Env, Episode
+from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from train import ranks
 from train.logs import MetricLog
 from train.models import load_model
 from train.monitors.callback import MonitorCallback, read_probes
 from train.monitors.probe import Probe
-from train.schema import ModelConfig, RunConfig
+from train.schema import ModelConfig, RunConfig, ShardingConfig
 from train.scoring import baseline_store, make_scorer
 from train.stages import Stages
 
@@ -54,8 +58,13 @@ def start_monitor(
         settings.patience,
         log,
         say,
-        read_probes(metrics_path),
+        _earlier(metrics_path),
     )
+
+
+def _earlier(metrics_path: Path) -> list[dict[str, float]]:
+    """The run's own probes before it was resumed, as the process that keeps the log has them."""
+    return json.loads(ranks.from_main(lambda: json.dumps(read_probes(metrics_path))))
 
 
 def spread(episodes: Sequence[Episode], count: int) -> list[Episode]:
@@ -69,8 +78,9 @@ def _judge_of(model: ModelConfig, config: RunConfig, stages: Stages) -> Likeliho
     generator, tokenizer = load_model(model, "monitors.second_generator")
     generator.to(PartialState().device)  # pyright: ignore[reportArgumentType]
     return LikelihoodImprovement(
-        make_scorer(generator, config.scorer),
-        stages.encoder(tokenizer),
+        # It is whole in every process, however the generator is spread.
+        make_scorer(generator, replace(config.scorer, sharding=ShardingConfig())),
+        stages.encoder(tokenizer, context_window(generator.config)),
         (),
         StatusRules(),
         baseline_store(generator, tokenizer, Path(config.cache_dir) / "likelihoods"),

@@ -5,15 +5,13 @@ Pure functions of tensors; how tokens are averaged is the trainer's business.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-# N answers, A answer tokens, V vocabulary.
+from train.ppo.settings import KlEstimator
 
-KlEstimator = Literal["k1", "k3"]
+# N answers, A answer tokens, V vocabulary.
 
 
 def kl_estimate(logp: Tensor, reference_logp: Tensor, estimator: KlEstimator) -> Tensor:

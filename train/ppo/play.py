@@ -9,8 +9,9 @@ from statistics import fmean, pstdev
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling, TransformersAgent
+from envs.agents import TransformersAgent
 from envs.collaboration.collaboration import Collaboration
+from envs.sampling import Sampling
 from envs.solo import PLANNER
 from envs.tokens import end_id
 from envs.types import Answer, Episode

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from transformers import TrainingArguments
 
 from train import ranks
-from train.ppo.losses import KlEstimator
 from train.reinforcement import ReinforcementSettings, trainer_arguments
+
+KlEstimator = Literal["k1", "k3"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class PpoSettings(ReinforcementSettings):
     """Any other field of transformers' TrainingArguments, passed on as it is."""
 
     def __post_init__(self) -> None:
+        if not self.arguments:
+            return
+        # Seconds to load, and only these names are checked against it.
+        from transformers import TrainingArguments
+
         known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
         ours = trainer_arguments(self, Path(), 0, 1).keys()
         for name in self.arguments:
@@ -91,13 +96,13 @@ class Division:
     micro_batches_per_step: int
 
 
-def divide(settings: PpoSettings) -> Division:
+def divide(settings: PpoSettings, processes: int | None = None) -> Division:
     """How a rollout divides over processes, optimizer steps and micro-batches.
 
     Raises:
         ValueError: it does not.
     """
-    processes = ranks.num_processes()
+    processes = processes or ranks.num_processes()
     episodes, rest = divmod(settings.episodes_per_rollout, processes)
     if rest:
         raise ValueError(

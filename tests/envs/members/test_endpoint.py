@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from envs.agents import Sampling
 from envs.members.endpoint import Endpoint
 from envs.members.ledger import Prices
+from envs.sampling import Sampling
 from envs.types import Message, Reply, Usage
 
 KEY = "sk-a-secret-of-the-test"

@@ -1,7 +1,8 @@
-"""Two real processes that count their bytes: `python memory_ranks.py <folder>`.
+"""Two real processes that count their bytes: `python memory_ranks.py <folder> <way>…`.
 
-Each way of training takes a pass and a step on a tiny model; every rank writes how many bytes of
-what it held to `<folder>/<rank>.json`, for test_states.py to compare with the plan.
+A way is a ZeRO stage or 0 for DDP, a precision or adapters, and for PPO a kind of critic. In each a
+tiny model takes a pass and a step; every rank writes how many bytes of what it held to
+`<folder>/<rank>.json`, for test_states.py to compare with the plan.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import multiprocessing
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from train import ranks
 from train.distribution import DistributedSettings
+from train.ppo.actor_critic import ActorCritic
 from train.quiet import quiet_libraries
 
 NUM_RANKS = 2
 RANK_OF_ADAPTERS = 4
-WAYS = (
-    "0_float32",
-    "2_float32",
-    "2_bfloat16",
-    "3_float32",
-    "3_bfloat16",
-    "0_lora",
-    "2_lora",
-    "3_lora",
-)
 
 
 def tiny_llama() -> LlamaForCausalLM:
@@ -62,9 +54,25 @@ def size(tensors: Iterable[Tensor | None]) -> int:
     return sum({s.data_ptr(): s.nbytes() for s in storages if s.nbytes()}.values())
 
 
+def loss_of(model: Any, ids: Tensor) -> Tensor:
+    """Of a model that is wrapped for its training; what the loss is does not matter."""
+    if isinstance(model.module, ActorCritic):
+        found = model(ids, torch.ones_like(ids), ids.shape[1] // 2)
+        return found["logp_NA"].sum() + found["value_NA"].sum()
+    return model(input_ids=ids, labels=ids).loss
+
+
+def groups_of(model: Any) -> list[dict[str, Any]]:
+    """Parameter groups as the trainers make them: the critic has one of its own."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    policy = [p for name, p in named if not name.startswith("critic.")]
+    critic = [p for name, p in named if name.startswith("critic.")]
+    return [{"params": group} for group in (policy, critic) if group]
+
+
 def replicated(model: Any, optimizer: torch.optim.Optimizer, ids: Tensor) -> dict[str, int]:
     ddp = DistributedDataParallel(model)
-    ddp(input_ids=ids, labels=ids).loss.backward()
+    loss_of(ddp, ids).backward()
     seen = {
         "weights": size(model.parameters()),
         "gradients": size(p.grad for p in model.parameters()),
@@ -87,13 +95,12 @@ def sharded(model: Any, stage: int, bf16: bool, ids: Tensor) -> dict[str, int]:
     )
     config = arguments.hf_deepspeed_config
     config.trainer_config_finalize(arguments, model, 1)
-    learned = [p for p in model.parameters() if p.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=model,
-        optimizer=torch.optim.AdamW(learned),
+        optimizer=torch.optim.AdamW(groups_of(model)),
         config={**config.config, "zero_allow_untested_optimizer": True},
     )
-    engine.backward(engine(input_ids=ids, labels=ids).loss)
+    engine.backward(loss_of(engine, ids))
     zero = engine.optimizer
     if stage == 2:
         seen = {
@@ -120,23 +127,28 @@ def sharded(model: Any, stage: int, bf16: bool, ids: Tensor) -> dict[str, int]:
 
 
 def count(way: str) -> dict[str, int]:
-    stage, _, what = way.partition("_")
+    stage, what, *critic = way.split("_")
     bf16 = what != "float32"
     model: Any = tiny_llama()
+    adapters = None
     if what == "lora":
+        model = model.to(torch.bfloat16)
         adapters = LoraConfig(
             r=RANK_OF_ADAPTERS, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        model = get_peft_model(model.to(torch.bfloat16), adapters)
+    if critic:
+        kind: Any = critic[0]
+        model = ActorCritic.build(model, kind, 1.0, with_reference=True, peft_config=adapters)
+    elif adapters is not None:
+        model = get_peft_model(model, adapters)
     ids = torch.arange(20).reshape(2, 10)
     if stage == "0":
-        learned = [p for p in model.parameters() if p.requires_grad]
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return replicated(model, torch.optim.AdamW(learned), ids)
+            return replicated(model, torch.optim.AdamW(groups_of(model)), ids)
     return sharded(model, int(stage), bf16, ids)
 
 
-def play(rank: int, port: int, folder: Path) -> None:
+def play(rank: int, port: int, folder: Path, ways: Sequence[str]) -> None:
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
@@ -148,16 +160,16 @@ def play(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     quiet_libraries()
     ranks.join()
-    (folder / f"{rank}.json").write_text(json.dumps({way: count(way) for way in WAYS}))
+    (folder / f"{rank}.json").write_text(json.dumps({way: count(way) for way in ways}))
     ranks.leave()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, ways: Sequence[str]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    started = [context.Process(target=play, args=(r, port, folder)) for r in range(NUM_RANKS)]
+    started = [context.Process(target=play, args=(r, port, folder, ways)) for r in range(NUM_RANKS)]
     for process in started:
         process.start()
     for process in started:
@@ -165,4 +177,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

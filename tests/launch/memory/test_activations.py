@@ -15,8 +15,10 @@ from launch.memory.activations import (
     attention_mask,
     fused_head,
     generation,
+    hidden_states,
     layer_bytes,
     residual_bytes,
+    whole_answer_logits,
     whole_logits,
 )
 from launch.memory.shapes import Shape, from_config
@@ -26,6 +28,7 @@ TOLERANCE = 0.1
 NUM_TOKENS = 48
 SHAPE = Shape(
     weights=(),
+    trunk=(),
     linears=(),
     num_layers=3,
     hidden=10,
@@ -71,6 +74,14 @@ def test_logits_come_in_tiles_or_whole() -> None:
     assert fused_head(SHAPE, batch, "bfloat16", is_learned=True).num_bytes == tile + states + head
     assert fused_head(SHAPE, batch, "bfloat16", is_learned=False).num_bytes == tile + states
     assert whole_logits(SHAPE, batch, "bfloat16").num_bytes == 14 * 100 * 16
+
+
+def test_ppo_has_logits_of_answers_whole_and_of_one_in_fp32() -> None:
+    # 2 answers of 5 tokens and the state before them, 100 words, with gradients in bfloat16.
+    logits, one = whole_answer_logits(SHAPE, 2, 5, "bfloat16")
+    assert (logits.num_bytes, one.num_bytes) == (2 * 6 * 100 * 4, 5 * 100 * 16)
+    # The embedding's and those of 3 layers.
+    assert hidden_states(SHAPE, Batch(2, 7), "bfloat16").num_bytes == 14 * 4 * 10 * 2
 
 
 def tiny_qwen(num_layers: int) -> Qwen2ForCausalLM:

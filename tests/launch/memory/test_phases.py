@@ -101,6 +101,55 @@ def test_an_engine_for_rollouts_takes_its_share_of_the_gpu(
     assert "keys and values" not in elsewhere["rollouts"]
 
 
+PPO_7B = (
+    *("experiment=paper_7b", "trainer=ppo", "hardware.gpus_per_node=8", "distributed=zero3"),
+    *("trainer.bf16=true", "trainer.gradient_checkpointing=true", "trainer.beta=0.01"),
+    *("trainer.max_completion_length=2048", "trainer.per_device_batch_size=1"),
+)
+
+
+def test_a_critic_of_its_own_is_a_second_model_that_learns(
+    gigabytes: Callable[..., Gigabytes],
+) -> None:
+    found = gigabytes(*PPO_7B, "trainer.critic=separate")
+    stays = found["reinforcement"]
+    # Without the head of 152,064 × 3584, and with one of 3585: 7.071 G / 8.
+    trunk = (WEIGHTS_7B - 152_064 * 3584 + 3585) / 8 / 1e9
+    assert stays["critic: weights"] == pytest.approx(2 * trunk, rel=1e-3)
+    assert stays["critic: gradients"] == pytest.approx(4 * trunk, rel=1e-3)
+    assert stays["critic: AdamW"] == pytest.approx(8 * trunk, rel=1e-3)
+    assert stays["policy: AdamW"] == pytest.approx(7.62, abs=0.01)
+    assert stays["reference for the KL penalty"] == pytest.approx(1.90, abs=0.01)
+    assert "critic: bucket of gradients" not in stays
+    # One answer: 28 layers × 14,048 tokens × 3584 × 2 B, for the policy and for the critic.
+    update = found["update"]
+    inputs = 28 * 14_048 * 3584 * 2 / 1e9
+    assert update["layer inputs"] == update["critic: layer inputs"] == pytest.approx(inputs)
+    # Sampled with the weights spread, a pass's answers at a time.
+    assert "policy: gathered whole" not in found["rollouts"]
+    assert found["rollouts"]["keys and values"] == pytest.approx(14_048 * 57_344 / 1e9)
+
+
+def test_a_critic_on_the_policys_trunk_is_a_head(gigabytes: Callable[..., Gigabytes]) -> None:
+    stays = gigabytes(*PPO_7B, "trainer.critic=shared")["reinforcement"]
+    # 3584 weights and a bias over 8 GPUs, 448 + 1, and once more whole, the bias padded to 8.
+    assert stays["critic's head: weights"] == 2 * (449 + 3592) / 1e9
+    assert stays["critic's head: AdamW"] == 8 * 449 / 1e9
+    plain = gigabytes(*PPO_7B, "distributed=none")["reinforcement"]
+    assert plain["critic's head: weights"] == 4 * 3585 / 1e9
+    # As transformers gives them: of 28 layers and the embeddings, where no layer's input is kept.
+    whole = gigabytes(*PPO_7B, "trainer.gradient_checkpointing=false")["update"]
+    assert whole["hidden states"] == pytest.approx(29 * 14_048 * 3584 * 2 / 1e9)
+
+
+def test_a_refused_critic_may_share_the_trunk(compose_train: Callable[..., DictConfig]) -> None:
+    asked = (*PPO_7B, "trainer.critic=separate", "sft_baseline=null", "evaluation.batch_size=1")
+    job = job_of(parse(RunConfig, compose_train(*asked)))
+    highest = max(plan(job), key=lambda p: p.num_bytes)
+    assert highest.name == "update"
+    assert refusal(job, highest, highest.num_bytes - 1).endswith("fits with trainer.critic=shared")
+
+
 def test_a_generator_in_8_bits_or_spread_takes_less(gigabytes: Callable[..., Gigabytes]) -> None:
     # 6.525 G weights in linear layers, 1.090 G beside them.
     int8 = gigabytes("experiment=paper_7b_8gpu", "generator.quantization=int8")

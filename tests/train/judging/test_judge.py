@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
+from envs.sampling import Sampling
 from envs.types import Conversation, Reply
 from train.judging.agents import JudgeConfig, judge
 from train.judging.comparisons import Comparison, read_comparisons

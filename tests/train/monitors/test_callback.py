@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from envs.agents import Sampling
 from envs.plans import PlanParser
+from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from rewards.encode import GeneratorEncoder
@@ -22,12 +22,13 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm
 from train.episode_order import EpisodeOrder
-from train.grpo import GrpoSettings, train_grpo
+from train.grpo import train_grpo
 from train.logs import JsonlSink, MetricLog
 from train.monitors.callback import MonitorCallback, read_probes
 from train.monitors.catalogue import MONITORS
 from train.monitors.limits import Limits
 from train.monitors.probe import Probe
+from train.settings.grpo import GrpoSettings
 
 MakeModel = Callable[..., PreTrainedModel]
 ENV = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))

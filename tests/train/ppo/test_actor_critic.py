@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from envs.agents import Answer
+from envs.types import Answer
 from train.ppo.actor_critic import CRITIC_FILE, ActorCritic
 from train.ppo.experience import Padded
 

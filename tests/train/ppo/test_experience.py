@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from envs.agents import Answer
+from envs.types import Answer
 from train.ppo.experience import Experience, Padded, learning_order, step_tokens
 from train.ppo.play import derived_seed, shuffled
 from train.ppo.running import RunningMoments

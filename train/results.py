@@ -1,0 +1,121 @@
+"""What a run leaves for the reader: the table of its agents, the curve, examples, its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import envs
+import rewards
+from rewards.types import LikelihoodScorer
+from train import ranks
+from train.analysis.exports import write_tables
+from train.analysis.recall import by_heart
+from train.analysis.rows import UNTRAINED
+from train.analysis.token_gains import write_token_gains
+from train.cache import source_fingerprint
+from train.evaluation import Evaluation, Evaluator, Planner, Writer
+from train.examples import write_examples
+from train.files import copy_folder, write_json
+from train.frozen import load_frozen, on_device
+from train.journal import Journal
+from train.judging.improvements import write_improvements
+from train.models import load_model, model_digest
+from train.plots import plot_learning_curve
+from train.run import Run, episodes_of
+from train.run_folder import RunFolder
+from train.schema import ModelConfig
+from train.scoring import make_scorer
+
+
+def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
+    """The table of trained agents, by name, against the warm start and the controls."""
+    config = run.config.evaluation
+    episodes = episodes_of(run.source, config.split)
+    made = {UNTRAINED: run.warm_start, **policies}
+    agents = {name: _planner(run, policy) for name, policy in made.items()}
+    sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
+    journal = _journal(run)
+    evaluator = Evaluator(episodes, run.env, run.reward, config, run.config.seed, journal)
+    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft)
+    with run.progress.stage("look for what the generator knows by heart"):
+        writer = Planner(model_digest(run.generator), lambda: run.writer)
+        recall = by_heart(evaluator.episodes, run.reward.encoder, writer, journal, config)
+    return replace(evaluation, recall=recall)
+
+
+def _planner(run: Run, policy: ModelConfig) -> Planner:
+    # As it answered in training, where passes in bfloat16 round its weights.
+    policy = replace(policy, dtype="bfloat16" if run.config.trainer.bf16 else policy.dtype)
+
+    def load() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        model, tokenizer = load_model(policy, "policy.model")
+        return on_device(model), tokenizer
+
+    return Planner(model_digest(policy), load)
+
+
+def _sft_writer(run: Run, baseline: ModelConfig) -> Writer:
+    def load() -> LikelihoodScorer:
+        model, _ = load_frozen(baseline, "sft_baseline", run.config.scorer.sharding)
+        return make_scorer(model, run.config.scorer)
+
+    return Writer(model_digest(baseline), load)
+
+
+def _journal(run: Run) -> Journal:
+    """What was evaluated before under the same generator, books, env and prompts."""
+    config = run.config
+    about = {
+        "generator": model_digest(run.generator),
+        "generator_settings": replace(config.generator, model=ModelConfig()),
+        "env": config.env,
+        "prompts": config.prompts,
+        "scorer": config.scorer,
+        "data": run.source.key(),
+        "processes": ranks.num_processes(),
+        "code": source_fingerprint(envs, rewards, "train.evaluation"),
+    }
+    return Journal(Path(config.cache_dir) / "evaluations", about)
+
+
+def keep_models(run: Run, folder: RunFolder) -> None:
+    """Copies what the stages trained, so that the run can be evaluated without its cache."""
+    config = run.config
+    made = {
+        "generator": run.generator if config.generator.is_trained else None,
+        "warm_start": run.warm_start if config.warm_start else None,
+        "sft_baseline": run.sft_baseline,
+    }
+    trained = {stage: str(model.path) for stage, model in made.items() if model is not None}
+    if not trained or not PartialState().is_main_process:
+        return
+    with run.progress.stage("keep models", len(trained)) as advance:
+        for stage, path in trained.items():
+            copy_folder(Path(path), folder.model_dir(stage))
+            advance()
+
+
+def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
+    """`evaluation.json` and its tables, gains per token, the learning curve and the examples."""
+    if not PartialState().is_main_process:
+        return
+    with run.progress.stage("write results"):
+        found = evaluation.as_json()
+        write_json(folder.evaluation_path, found)
+        write_tables(found, folder.path)
+        write_token_gains(evaluation, run.reward.encoder, folder.path)
+        write_improvements(evaluation, folder.path)
+        if folder.metrics_path.exists():
+            plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
+        write_examples(
+            evaluation,
+            run.config.prompts,
+            run.reward.encoder,
+            run.config.evaluation.num_examples,
+            folder.examples_path,
+        )

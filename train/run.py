@@ -1,0 +1,202 @@
+"""A run's settings, and what is built and made from them once: books, models, the reward."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.collaboration.collaboration import Collaboration
+from envs.solo import SoloPlanner
+from envs.types import Episode, Source, Split
+from rewards.likelihood.model_limits import context_window
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.weighted_sum import WeightedTerm
+from train import ranks
+from train.adapters import shares_weights
+from train.algorithms import check_trainer, order_of
+from train.cache import Cache
+from train.config.build import build
+from train.episode_order import EpisodeOrder
+from train.frozen import load_frozen
+from train.models import check_model, load_model
+from train.preemption import StopSignals
+from train.progress import ProgressDisplay
+from train.reward_config import build_rules, build_terms, check_groups, distractors
+from train.samplers import check_continuous_batching
+from train.schema import ModelConfig, RunConfig
+from train.scoring import baseline_store, make_scorer
+from train.stages import Stages
+from train.twin import twin
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's settings and what is built from them once; nothing is written before `train`.
+
+    `kept` are models that an earlier run trained, by stage; those are not trained again. `order` is
+    None for a run that is only evaluated.
+    """
+
+    config: RunConfig
+    source: Source
+    order: EpisodeOrder | None
+    env: SoloPlanner | Collaboration
+    terms: tuple[WeightedTerm, ...]
+    progress: ProgressDisplay
+    kept: Mapping[str, ModelConfig] = field(default_factory=dict)
+    signals: StopSignals = field(default_factory=StopSignals)
+
+    @classmethod
+    def prepare(
+        cls,
+        config: RunConfig,
+        progress: ProgressDisplay,
+        kept: Mapping[str, ModelConfig] | None = None,
+        signals: StopSignals | None = None,
+        *,
+        is_trained: bool = False,
+    ) -> Run:
+        """Builds what a bad setting or book would break, so that it breaks before any work.
+
+        Where `is_trained`, all that remains is to evaluate, on a shelf that need not have books to
+        learn from.
+        """
+        _check_models(config)
+        with progress.waiting("read the books"):
+            source = _books(config, is_trained)
+        env = build(config.env, "env", prompts=config.prompts)
+        check_trainer(config.trainer, env, config.distributed.zero_stage)
+        check_continuous_batching(config)
+        _check_optimizers(config)
+        terms = build_terms(config.reward)
+        check_groups(terms, config.trainer)
+        if not is_trained:
+            distractors(terms, source.episodes("train"))
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        return cls(
+            config,
+            source,
+            None if is_trained else _order(config, source),
+            env,
+            terms,
+            progress,
+            kept or {},
+            signals or StopSignals(),
+        )
+
+    @cached_property
+    def stages(self) -> Stages:
+        cache = Cache(Path(self.config.cache_dir))
+        return Stages(self.config, self.source, cache, self.progress, self.env.parser.marker)
+
+    @cached_property
+    def generator(self) -> ModelConfig:
+        return self.kept.get("generator") or self.stages.generator()
+
+    @property
+    def base_policy(self) -> ModelConfig:
+        """What the agent was before the warm start."""
+        return self.config.policy.model or self.generator
+
+    @cached_property
+    def warm_start(self) -> ModelConfig:
+        return self.kept.get("warm_start") or self.stages.warm_start(self.generator)
+
+    @cached_property
+    def sft_baseline(self) -> ModelConfig | None:
+        return self.kept.get("sft_baseline") or self.stages.sft_baseline(self.generator)
+
+    @cached_property
+    def train_episodes(self) -> list[Episode]:
+        return self.source.episodes("train")
+
+    @cached_property
+    def reward(self) -> LikelihoodImprovement:
+        model, tokenizer = self.writer
+        return LikelihoodImprovement(
+            make_scorer(model, self.config.scorer),
+            self.stages.encoder(tokenizer, context_window(model.config)),
+            self.terms,
+            build_rules(self.config.reward),
+            baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            self.config.trainer.num_generations,
+            distractors(self.terms, self.train_episodes),
+        )
+
+    @cached_property
+    def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The generator, loaded."""
+        sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
+        return load_frozen(self.generator, "generator.model", sharding, quantization)
+
+    @cached_property
+    def shares_weights_with_generator(self) -> bool:
+        """Whether the policy learns as adapters on the loaded generator."""
+        return shares_weights(self.config, self.generator, self.warm_start)
+
+    def untrained_policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The agent before reinforcement; adapters on the generator itself share its weights."""
+        if not self.shares_weights_with_generator:
+            return load_model(self.warm_start, "policy.model")
+        model, tokenizer = self.writer
+        return twin(model), copy.deepcopy(tokenizer)
+
+    def say(self, line: str) -> None:
+        """A line for the reader, once for all processes."""
+        if ranks.is_main():
+            self.progress.say(line)
+
+
+def _check_models(config: RunConfig) -> None:
+    for key, model in (
+        ("generator.model", config.generator.model),
+        ("policy.model", config.policy.model),
+        ("monitors.second_generator", config.monitors.second_generator),
+    ):
+        if model is not None:
+            check_model(model, key)
+
+
+def episodes_of(source: Source, split: Split | Literal["all"]) -> list[Episode]:
+    """The episodes of one split, or of the whole shelf."""
+    splits: tuple[Split, ...] = ("train", "validation", "test") if split == "all" else (split,)
+    return [episode for name in splits for episode in source.episodes(name)]
+
+
+def _books(config: RunConfig, is_trained: bool) -> Source:
+    """The books, with episodes in every split that the run needs."""
+    source: Source = build(config.data, "data")
+    watched: tuple[Split, ...] = ("validation",) if config.monitors.every_steps else ()
+    learned: tuple[Split, ...] = () if is_trained else ("train", *watched)
+    needed = (*learned, config.evaluation.split)
+    empty = [split for split in needed if not episodes_of(source, split)]
+    if empty:
+        raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
+    return source
+
+
+def _order(config: RunConfig, source: Source) -> EpisodeOrder:
+    return order_of(
+        source.episodes("train"),
+        config.trainer,
+        config.seed,
+        build(config.curriculum, "curriculum") if config.curriculum else None,
+    )
+
+
+def _check_optimizers(config: RunConfig) -> None:
+    for stage in ("warm_start", "sft_baseline"):
+        settings = getattr(config, stage)
+        if config.distributed.zero_stage and settings and settings.optimizer == "muon":
+            raise ValueError(
+                f"{stage}.optimizer: muon wants whole matrices, which ZeRO cuts; take adamw "
+                "or distributed=none"
+            )
