@@ -6,11 +6,12 @@ import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from envs.types import Rollout
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TokenIds = tuple[int, ...]
 
