@@ -64,6 +64,11 @@ def check_trainer(
                 "distributed.zero_stage: in ZeRO-3 all processes answer equally often, but plays "
                 "of a collaboration differ in their turns; take distributed=zero2 or none"
             )
+        if isinstance(settings, GrpoSettings) and settings.uses_vllm and num_processes() > 1:
+            raise ValueError(
+                "trainer.sampler: with vLLM all processes answer equally often, but plays of a "
+                "collaboration differ in their turns; take trainer.sampler=transformers"
+            )
         if getattr(settings, "max_refills", 0):
             raise ValueError(
                 "trainer.max_refills: groups are sampled again with env=solo only; set it to 0"

@@ -25,14 +25,19 @@ def turn_credits(
 ) -> list[list[float]]:
     """For each play, by how much its reward falls when each of `places` is left out.
 
-    Every play has equally many places. The reward is asked once for each, so that it sees whole
-    groups, and equally often in all processes.
+    Where that changes nothing, it is exactly 0, and not what rounding makes of it. Every play has
+    equally many places. The reward is asked once for each, so that it sees whole groups, and
+    equally often in all processes.
     """
     credits: list[list[float]] = [[] for _ in rollouts]
     for asked in zip(*places, strict=True):
         without = [env.rollout_without(r, place) for r, place in zip(rollouts, asked, strict=True)]
-        for own, score, other in zip(credits, scores, rewarded(reward, without), strict=True):
-            own.append(score.reward - other.reward)
+        others = rewarded(reward, without)
+        for own, played, left, score, other in zip(
+            credits, rollouts, without, scores, others, strict=True
+        ):
+            is_same = (played.outcome, played.status) == (left.outcome, left.status)
+            own.append(0.0 if is_same else score.reward - other.reward)
     return credits
 
 

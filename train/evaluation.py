@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
+from envs.members.endpoint import FAILURES
 from envs.sampling import Sampling
 from envs.types import Env, Episode, PlanStatus, StoryContext
 from rewards.improvement import improvement_percent
@@ -243,7 +244,9 @@ class Evaluator:
         kept = self.journal.get(key)
         if kept is None:
             made = make(episodes)
-            self.journal.keep(key, [attempt.as_json() for attempt in made])
+            # What a server was out for is asked again the next time.
+            if not any(f"play/failed/{why}" in a.play for a in made for why in FAILURES):
+                self.journal.keep(key, [attempt.as_json() for attempt in made])
             return made
         for kind in kinds:
             self._did(kind, len(episodes), None, note)

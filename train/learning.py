@@ -19,6 +19,7 @@ from train.adapters import peft_config
 from train.algorithms import train_policy
 from train.cache import digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
+from train.local_member import member_weights
 from train.logs import BEFORE_ANY_STEP, MetricLog
 from train.models import model_digest, save_model
 from train.monitors.start import start_monitor
@@ -43,6 +44,7 @@ def trained_policy(run: Run, folder: RunFolder) -> Path:
     key = {
         "policy": model_digest(run.warm_start),
         "generator": model_digest(run.generator),
+        "members": member_weights(run.env),
         "config": {name: value for name, value in asdict(run.config).items() if name in TRAINED_BY},
         "processes": ranks.num_processes(),
         "data": run.source.key(),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
 from envs.sampling import Sampling
-from envs.types import Conversation, Reply
+from envs.types import Conversation, Env, Reply
 from train.frozen import on_device
-from train.models import check_model, load_model
+from train.models import check_model, load_model, model_digest
 from train.schema import ModelConfig
 
 
@@ -33,12 +35,25 @@ class LocalMember:
         check_model(self.model, "model")
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
-        return self._agent.reply(conversations)
+        # By what it is asked, not by how often: a run that goes on after a crash asks less often.
+        asked = hashlib.sha256(repr(list(conversations)).encode(errors="backslashreplace"))
+        seed = self.seed + int.from_bytes(asked.digest()[:4])
+        agent = TransformersAgent(*self._loaded, self.sampling, self.batch_size, seed)
+        return agent.reply(conversations)
 
     @cached_property
-    def _agent(self) -> TransformersAgent:
+    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model, tokenizer = load_model(self.model, "model")
         model.requires_grad_(False)
-        return TransformersAgent(
-            on_device(model), tokenizer, self.sampling, self.batch_size, self.seed
-        )
+        return on_device(model), tokenizer
+
+
+def member_weights(env: Env) -> dict[str, str]:
+    """The weights of an env's local members, by name: a path alone does not tell them apart."""
+    cast = getattr(env, "cast", None)
+    members: Mapping[str, object] = {} if cast is None else cast.members
+    return {
+        name: model_digest(member.model)
+        for name, member in members.items()
+        if isinstance(member, LocalMember)
+    }

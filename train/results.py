@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+import transformers
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,12 +26,19 @@ from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
 from train.journal import Journal
 from train.judging.improvements import write_improvements
+from train.local_member import member_weights
 from train.models import load_model, model_digest
 from train.plots import plot_learning_curve
 from train.run import Run, episodes_of
 from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
+
+# What a kept batch of an evaluation depends on, beside envs and rewards.
+CODE = (
+    *("train.evaluation", "train.lessons", "train.local_member", "train.models", "train.scoring"),
+    *("train.analysis.recall", "train.analysis.rows"),
+)
 
 
 def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
@@ -74,11 +83,15 @@ def _journal(run: Run) -> Journal:
         "generator": model_digest(run.generator),
         "generator_settings": replace(config.generator, model=ModelConfig()),
         "env": config.env,
+        "members": member_weights(run.env),
         "prompts": config.prompts,
         "scorer": config.scorer,
         "data": run.source.key(),
         "processes": ranks.num_processes(),
-        "code": source_fingerprint(envs, rewards, "train.evaluation"),
+        # Another device, or another library, rounds otherwise.
+        "device": run.writer[0].device.type,
+        "libraries": [torch.__version__, transformers.__version__],
+        "code": source_fingerprint(envs, rewards, *CODE),
     }
     return Journal(Path(config.cache_dir) / "evaluations", about)
 

@@ -41,8 +41,17 @@ def check_groups(terms: Sequence[WeightedTerm], trainer: Any) -> None:
     """Refuses, before any work, a reward that compares groups where processes get parts of them.
 
     `trainer` is the settings of any trainer that attempts episodes `num_generations` times.
+
+    Raises:
+        ValueError: groups would be in parts, or turns are paid by what leaving one out costs, which
+            says nothing where all attempts are compared.
     """
     if compared := group_terms(terms):
+        if trainer.credit == "turn":
+            raise ValueError(
+                f"trainer.credit: turn leaves a turn out of one attempt, and reward.terms."
+                f"{compared[0]} compares all of them; set trainer.credit=play"
+            )
         key = next(name for name in EPISODES if hasattr(trainer, name))
         check_aligned(
             trainer.num_generations,

@@ -73,6 +73,7 @@ class Run:
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
         check_trainer(config.trainer, env, config.distributed.zero_stage)
+        _check_members(config, env)
         check_continuous_batching(config)
         _check_optimizers(config)
         terms = build_terms(config.reward)
@@ -181,6 +182,20 @@ def _books(config: RunConfig, is_trained: bool) -> Source:
     if empty:
         raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
     return source
+
+
+def _check_members(config: RunConfig, env: SoloPlanner | Collaboration) -> None:
+    """Monitors play on all processes together, and members answer each of them on its own."""
+    if (
+        isinstance(env, Collaboration)
+        and env.cast.members
+        and config.monitors.every_steps
+        and ranks.num_processes() > 1
+    ):
+        raise ValueError(
+            "monitors: with several processes they cannot watch plays in which other members take "
+            "part; set monitors=off"
+        )
 
 
 def _order(config: RunConfig, source: Source) -> EpisodeOrder:

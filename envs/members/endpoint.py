@@ -21,6 +21,8 @@ from envs.sampling import Sampling
 from envs.types import Conversation, Reply, Usage
 
 TOO_MANY_REQUESTS = 429
+# Why a conversation has no answer, as plays count it (`failed/…`).
+FAILURES = ("unreachable", "slow", "busy", "rubbish", "cost")
 MAX_RESPONSE_BYTES = 8 * 2**20
 
 
@@ -63,7 +65,7 @@ class Endpoint:
     """So many conversations without an answer in a row end the run."""
     prices: Prices = field(default_factory=Prices)
     max_cost: Annotated[float, Field(gt=0)] | None = None
-    """What all answers may cost together; empty for any sum."""
+    """What all answers may cost together, in each process; empty for any sum."""
     ledger: Ledger = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,11 @@ class Endpoint:
                 f"api_key_env: the environment variable {self.api_key_env} is not set; export it, "
                 "or leave api_key_env empty for a server without keys"
             )
+        if self.sampling.top_k or self.sampling.repetition_penalty != 1.0:
+            raise ValueError(
+                "sampling: an endpoint is told max_new_tokens, temperature and top_p alone; leave "
+                "top_k at 0 and repetition_penalty at 1.0"
+            )
         object.__setattr__(self, "ledger", Ledger(self.prices))
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
@@ -86,9 +93,8 @@ class Endpoint:
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
             replies = list(pool.map(lambda asked: self._answer(client, asked), conversations))
-        in_a_row = 0
         for reply in replies:
-            in_a_row = in_a_row + 1 if reply.failure else 0
+            in_a_row = self.ledger.note(bool(reply.failure))
             if in_a_row >= self.max_failures and reply.failure != "cost":
                 raise OSError(
                     f"{self.base_url}: {in_a_row} conversations in a row have no answer, the last "

@@ -36,6 +36,7 @@ class Ledger:
     read_tokens: int = 0
     generated_tokens: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    failed_in_a_row: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -60,3 +61,9 @@ class Ledger:
     def add_failure(self, why: str) -> None:
         with self._lock:
             self.failures[why] += 1
+
+    def note(self, has_failed: bool) -> int:
+        """How many conversations in a row have no answer, with this one."""
+        with self._lock:
+            self.failed_in_a_row = self.failed_in_a_row + 1 if has_failed else 0
+            return self.failed_in_a_row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,21 @@ def test_a_draft_that_was_refined_is_worth_nothing_and_the_refinement_what_it_ad
     # and without the refinement the draft stands: 5 - 2 in both.
     assert turn_credits(env, reward, [play], scores, [[0, 1, 2]]) == [[0.0, 3.0, 3.0]]
     assert reward.calls == [1, 1, 1, 1]
+
+
+def test_a_turn_that_changes_nothing_is_worth_exactly_nothing_however_scores_round(
+    make_episode: Callable[..., Episode],
+) -> None:
+    class Rounding(ByPlan):
+        """A reward whose last digits depend on the call."""
+
+        def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+            exact = super().__call__(rollouts)
+            return [replace(score, reward=score.reward + 1e-6 * len(self.calls)) for score in exact]
+
+    env, reward = Feedback(parser=WHOLE), Rounding()
+    play = played(env, make_episode(), ("drafter", "weak", 1), ("refiner", "good", 2))
+    assert turn_credits(env, reward, [play], reward([play]), [[0]]) == [[0.0]]
 
 
 def test_a_refinement_that_spoils_a_draft_has_negative_credit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.sampling import Sampling
 from envs.types import Cost, Episode, Message
-from train.local_member import LocalMember
+from train.local_member import LocalMember, member_weights
 from train.models import save_model
 from train.schema import ModelConfig
 
@@ -36,6 +37,30 @@ def test_a_member_answers_as_its_model_does(
 ) -> None:
     talk = [(Message("user", "Ann owes Bob."),), (Message("user", "Who?"),)]
     assert member.reply(talk) == TransformersAgent(make_model(), tokenizer, HOW).reply(talk)
+
+
+def test_what_a_member_draws_goes_by_what_it_is_asked_and_not_by_how_often(
+    member: LocalMember,
+) -> None:
+    sampled = replace(member, sampling=Sampling(max_new_tokens=5, temperature=2.0))
+    talk = [(Message("user", "Ann owes Bob."),)] * 4
+    first = sampled.reply(talk)
+    assert len({reply.text for reply in first}) > 1
+    sampled.reply([(Message("user", "Who?"),)])
+    assert sampled.reply(talk) == replace(sampled).reply(talk) == first
+
+
+def test_other_weights_at_the_same_path_are_another_member(
+    member: LocalMember,
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    tmp_path: Path,
+) -> None:
+    env = Feedback(cast=Cast({"ann": member}, {"verifier": "ann"}))
+    before = member_weights(env)
+    assert list(before) == ["ann"]
+    save_model(make_model(seed=5), tokenizer, tmp_path / "model")
+    assert member_weights(env) != before
 
 
 def test_a_member_plays_its_role_and_its_cost_is_its_own(

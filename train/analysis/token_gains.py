@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from rewards.encode import GeneratorEncoder
 from train.analysis.rows import Attempt, Evaluation
@@ -12,6 +15,8 @@ from train.files import write_text
 
 FILE = "token_gains.jsonl"
 DIGITS = 4
+# What decoders put in place of half a character.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def write_token_gains(evaluation: Evaluation, encoder: GeneratorEncoder, folder: Path) -> None:
@@ -40,7 +45,23 @@ def token_gains(attempt: Attempt, encoder: GeneratorEncoder) -> dict[str, Any]:
             {"heading": s.heading, "text": s.text}
             for s in attempt.episode.context.known_before().sections
         ],
-        "tokens": [str(encoder.tokenizer.decode([token_id])) for token_id in gold_ids],
+        "tokens": token_texts(encoder.tokenizer, gold_ids),
         "nats_without": [round(nll, DIGITS) for nll in attempt.baseline.token_nll],
         "gain": [round(gain, DIGITS) for gain in attempt.token_gains],
     }
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text; a character of several tokens stands with its last one."""
+    texts: list[str] = []
+    # Decoded behind those before: alone, a token may lose its space or be half a character.
+    first = read = 0
+    for end in range(1, len(ids) + 1):
+        before = str(tokenizer.decode(list(ids[first:read])))
+        now = str(tokenizer.decode(list(ids[first:end])))
+        if now.endswith(REPLACEMENT) and end < len(ids):
+            texts.append("")
+            continue
+        texts.append(now[len(before) :])
+        first, read = read, end
+    return texts

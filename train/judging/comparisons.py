@@ -47,7 +47,8 @@ def read_comparisons(path: Path) -> list[Comparison]:
         ValueError: a line is no such entry, or there are none; the message names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`, which cuts at separators that JSON may hold within a text.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: is not UTF-8 text; save it as JSONL in UTF-8") from error
     found: list[Comparison] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +36,7 @@ class Desk(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
         self.ballots = ballots
         self.csv_path = csv_path
+        self._exporting = threading.Lock()
         environment = Environment(
             loader=PackageLoader("train.judging", "."),
             autoescape=True,
@@ -51,6 +53,11 @@ class Desk(ThreadingHTTPServer):
 
     def addresses(self, annotators: Sequence[str]) -> dict[str, str]:
         return {name: self.address(name) for name in annotators}
+
+    def export(self) -> None:
+        """Writes all judgments so far; of two annotators at once, the later one writes both."""
+        with self._exporting:
+            write_annotations(self.csv_path, self.ballots.judgments())
 
     def page(self, annotator: str) -> str:
         ballots = self.ballots.ballots(annotator)
@@ -87,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError) as error:
             self._send(HTTPStatus.BAD_REQUEST, str(error), "text/plain")
             return
-        write_annotations(self.server.csv_path, self.server.ballots.judgments())
+        self.server.export()
         self._send(HTTPStatus.OK, "saved", "text/plain")
 
     def _annotator(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -94,37 +95,48 @@ def _equals(p: float) -> str:
 
 
 def leaderboard(groups: Sequence[Group]) -> Table:
-    """Experiments by improvement; on the frontier none is both better and says less per answer."""
+    """Experiments by improvement; on the frontier none is both better and generates less a play.
+
+    All members' tokens count. A run that does not say what it generated stands off the frontier.
+    """
     entries = sorted((_entry(group) for group in groups), key=lambda e: -e["improvement"])
-    costs = [(e["improvement"], e["words"]) for e in entries]
+    costs = [(e["improvement"], e["tokens"]) for e in entries if e["tokens"] is not None]
     rows = [
         (
             e["name"],
             e["env"],
             f"{e['improvement']:+.2f}",
-            f"{e['words']:.0f}",
-            "yes" if _on_frontier((e["improvement"], e["words"]), costs) else "",
+            "unknown" if e["tokens"] is None else f"{e['tokens']:.0f}",
+            "yes" if _on_frontier((e["improvement"], e["tokens"]), costs) else "",
         )
         for e in entries
     ]
-    return ("experiment", "env", "improvement (%)", "words per answer", "on the frontier"), rows
+    return ("experiment", "env", "improvement (%)", "tokens per play", "on the frontier"), rows
 
 
 def _entry(group: Group) -> dict[str, Any]:
     best = [run.best_row for run in group.runs]
-    answers = [a["answer"] or "" for r in group.runs for a in r.gains_of(label(r.best_row))]
+    generated = [_generated_tokens(row) for row in best]
+    known = [tokens for tokens in generated if tokens is not None]
     return {
         "name": group.name,
         "env": str(group.first.config.get("env", {}).get("_target_", "")).rpartition(".")[2],
         "improvement": fmean(row["improvement"]["mean"] for row in best),
-        "words": fmean(len(answer.split()) for answer in answers) if answers else 0.0,
+        "tokens": fmean(known) if len(known) == len(generated) else None,
     }
 
 
-def _on_frontier(own: tuple[float, float], all_of: Sequence[tuple[float, float]]) -> bool:
-    improvement, words = own
-    return not any(
-        (i >= improvement and w <= words) and (i, w) != (improvement, words) for i, w in all_of
+def _generated_tokens(row: Mapping[str, Any]) -> float | None:
+    """What all members together generated in a play, on average."""
+    play = row.get("play") or {}
+    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
+    return sum(found) if found else None
+
+
+def _on_frontier(own: tuple[float, float | None], all_of: Sequence[tuple[float, float]]) -> bool:
+    improvement, tokens = own
+    return tokens is not None and not any(
+        (i >= improvement and t <= tokens) and (i, t) != (improvement, tokens) for i, t in all_of
     )
 
 

@@ -140,4 +140,5 @@ def _metrics(folder: RunFolder, evaluated: str | None) -> tuple[Json, ...]:
 
 
 def read_lines(path: Path) -> list[Json]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Not `splitlines`, which cuts at separators that JSON may hold within a text.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

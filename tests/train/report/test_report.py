@@ -37,7 +37,9 @@ def evaluation(gain: float) -> dict[str, Any]:
         )
         found = {"mean": mean, "ci95": ci95, "spread": {"p50": mean}}
         made = {"name": name, "improvement": found, "episodes": 8, "books": 8, "parts": parts}
-        return made | ({"decoding": decoding, "texts": {"words": 4.0}} if decoding else {})
+        play = {"cost/policy/generated_tokens": 5.0, "cost/other/generated_tokens": 7.0}
+        told = {"decoding": decoding, "texts": {"words": 4.0}, "play": play}
+        return made | (told if decoding else {})
 
     means = {"untrained": -10.0, "trained": -10.0 + gain, "empty_plan": 0.0}
     measured = [
@@ -153,16 +155,16 @@ def test_an_agent_that_did_not_learn_is_told(
     assert answer(Group("small", runs)).verdict == verdict
 
 
-def test_on_the_frontier_none_is_both_better_and_shorter(
+def test_on_the_frontier_none_is_both_better_and_cheaper(
     read: Callable[..., ReportedRun],
 ) -> None:
     groups = [Group("good", (read(gain=15.0),)), Group("bad", (read(gain=2.0),))]
     columns, rows = leaderboard(groups)
     assert columns[-1] == "on the frontier"
-    # Both say three words.
+    # In both, two members generate 5 and 7 tokens.
     assert [tuple(row) for row in rows] == [
-        ("good", "SoloPlanner", "+5.00", "3", "yes"),
-        ("bad", "SoloPlanner", "-8.00", "3", ""),
+        ("good", "SoloPlanner", "+5.00", "12", "yes"),
+        ("bad", "SoloPlanner", "-8.00", "12", ""),
     ]
 
 
