@@ -17,6 +17,7 @@ from train import pipeline
 from train.commands.evaluate import kept_models
 from train.config.validate import parse
 from train.progress import ProgressDisplay
+from train.results import evaluate
 from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
@@ -89,7 +90,9 @@ def test_the_real_books_experiment_goes_from_books_to_a_table(
     shown = io.StringIO()
     saved = parse(RunConfig, folder.load_config())
     again = Run.prepare(saved, ProgressDisplay(Console(file=shown)), kept_models(folder, saved))
-    assert again.evaluate(ModelConfig(path=str(folder.policy_dir))) == evaluation
-    assert not any(title in shown.getvalue() for title in ("generator", "warm start", "SFT"))
-    # But for the likelihoods without a plan, nothing was made again.
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["likelihoods"]
+    trained = {"trained": ModelConfig(path=str(folder.policy_dir))}
+    assert evaluate(again, trained) == evaluation
+    assert not any(title in shown.getvalue() for title in ("generator,", "warm start", "SFT"))
+    # But for the likelihoods without a plan and what was evaluated, nothing was made again.
+    made_again = sorted(p.name for p in (tmp_path / "cache").iterdir())
+    assert made_again == ["evaluations", "likelihoods"]
