@@ -78,11 +78,6 @@ def rank_flops(groups: Sequence[GroupCost], members: Mapping[int, Collection[int
     )
 
 
-def makespan_flops(groups: Sequence[GroupCost], plan: Sequence[Sequence[Share]]) -> int:
-    """The load of the busiest rank; the prefix of a split group counts on each of its ranks."""
-    return max(rank_flops(groups, {s.group: s.members for s in shares}) for shares in plan)
-
-
 def _assign_pieces(groups: Sequence[GroupCost], num_ranks: int, limit: float) -> list[Members]:
     """Groups over ranks, those that cost more than `limit` in pieces that cost about as much."""
     pieces: list[tuple[int, list[int]]] = []

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from rewards.likelihood.flops import GroupCost
-from rewards.ranks.balance import Share, assign, balance, ideal_flops, makespan_flops
+from rewards.ranks.balance import Share, assign, balance, ideal_flops, rank_flops
+
+
+def makespan_flops(groups: Sequence[GroupCost], plan: Sequence[Sequence[Share]]) -> int:
+    """The load of the busiest rank; the prefix of a split group counts on each of its ranks."""
+    return max(rank_flops(groups, {s.group: s.members for s in shares}) for shares in plan)
 
 
 def test_the_costliest_job_goes_to_the_least_loaded_rank() -> None:
