@@ -1,0 +1,139 @@
+"""Runs on a real Slurm of two nodes: preempted, with a node killed, and refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slurm_cluster import SlurmCluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+NEXTCHAPTER = (sys.executable, "-P", "-m", "launch")
+NUM_STEPS = 8
+TINY = (
+    *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
+    # Whatever is answered is a plan and is scored, so that there is something to learn.
+    *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
+    *("reward.rules.truncated=score", "monitors=off"),
+    *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
+    *(f"trainer.max_steps={NUM_STEPS}", "trainer.save_steps=3", "trainer.num_generations=4"),
+    *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=4"),
+    *("trainer.lr_scheduler_type=linear", "trainer.max_completion_length=16"),
+    *("sampling.max_new_tokens=16", "evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
+    *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
+)
+TWO_NODES = ("launch=slurm", "nodes=2", "gpus_per_node=1", "launch.device=cpu")
+
+
+def nextchapter(
+    cluster: SlurmCluster, folder: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """A user's command on the login node; jobs inherit its environment."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [*NEXTCHAPTER, *arguments],
+        cwd=folder,
+        env={**cluster.environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def submit(cluster: SlurmCluster, folder: Path, *settings: str) -> tuple[str, Path]:
+    """The id and the run folder of a training that was launched."""
+    done = nextchapter(cluster, folder, "launch", "train", *TWO_NODES, "run_dir=run", *settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((folder / "run" / "job" / "job.json").read_text())
+    assert done.stdout.startswith(f"slurm job {record['id']}: ")
+    return record["id"], folder / "run"
+
+
+def logged_steps(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_text(encoding="utf-8").count('"learning_rate"') if path.exists() else 0
+
+
+def newest_checkpoint(run: Path) -> int:
+    saved = run.glob("checkpoints/checkpoint-*")
+    return max((int(path.name.removeprefix("checkpoint-")) for path in saved), default=0)
+
+
+def wait_until(is_reached: Callable[[], bool], run: Path, timeout_s: float = 300) -> None:
+    give_up = time.monotonic() + timeout_s
+    while not is_reached():
+        log = run / "job" / "job.log"
+        assert time.monotonic() < give_up, log.read_text()[-5000:] if log.exists() else "no log"
+        time.sleep(0.05)
+
+
+def wait_for_end(cluster: SlurmCluster, job_id: str, run: Path, timeout_s: float = 300) -> None:
+    """Until the job is done; whenever it is queued again, it may start at once."""
+
+    def has_ended() -> bool:
+        state = cluster.state(job_id)
+        if state == "PENDING":
+            cluster.release(job_id)
+        time.sleep(0.5)
+        return state in ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
+
+    wait_until(has_ended, run, timeout_s)
+
+
+def log_of(run: Path) -> str:
+    return (run / "job" / "job.log").read_text(encoding="utf-8", errors="replace")
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    times = {"time_s", "step_time"}
+    return [{k: v for k, v in json.loads(line).items() if k not in times} for line in lines]
+
+
+def test_a_run_over_two_nodes_that_is_preempted_and_loses_a_node_ends_as_the_undisturbed_one(
+    slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    settings = ("distributed=zero2", *TINY)
+    whole_id, whole = submit(slurm, tmp_path / "whole", *settings)
+    wait_for_end(slurm, whole_id, whole)
+    assert (whole / "evaluation.json").exists(), log_of(whole)[-5000:]
+
+    job_id, run = submit(slurm, tmp_path / "disturbed", *settings)
+    wait_until(lambda: logged_steps(run) >= 1, run)
+    # A second job on the same folder is refused while this one is there.
+    second = nextchapter(slurm, run.parent, "launch", "train", *TWO_NODES, "resume=run")
+    assert second.returncode == 2
+    assert "another process is at work in this run" in second.stderr or (
+        f"slurm job {job_id} is RUNNING" in second.stderr
+    )
+    slurm.run("scontrol", "requeue", job_id)
+    wait_until(lambda: slurm.state(job_id) == "PENDING", run)
+    # The step that was under way ended, and is saved.
+    saved_step = newest_checkpoint(run)
+    assert saved_step == logged_steps(run) < NUM_STEPS - 2
+    slurm.release(job_id)
+    wait_until(lambda: logged_steps(run) >= saved_step + 2, run)
+    slurm.kill_node("n2")
+    wait_until(lambda: slurm.state(job_id) == "PENDING", run)
+    assert logged_steps(run) < NUM_STEPS
+    slurm.start_node("n2")
+    wait_for_end(slurm, job_id, run)
+
+    assert (run / "evaluation.json").exists(), log_of(run)[-5000:]
+    assert [line["step"] for line in metrics(run)] == list(range(1, NUM_STEPS + 1))
+    assert metrics(run) == metrics(whole)
+    for name in ("policy/model.safetensors", "evaluation.json"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    attempts = [json.loads(s) for s in (run / "job" / "attempts.jsonl").read_text().splitlines()]
+    assert [line["attempt"] for line in attempts] == [f"{job_id}.{n}" for n in range(3)]
+    assert attempts[0]["checkpoint"] is None and attempts[1]["checkpoint"] == saved_step
+    shown = nextchapter(slurm, run.parent, "launch", "status", "run").stdout
+    assert f"attempt {job_id}.0: asked to leave, with a checkpoint" in shown
+    assert f"attempt {job_id}.2: done" in shown
