@@ -20,6 +20,11 @@ KINDS: Mapping[str, Command] = {
         saved_run_key="resume",
         saved_run_groups=("launch",),
     ),
+    "prefetch": Command(
+        "launch.jobs.prefetch:run",
+        "bring the models and data of a run into the Hub's cache, for jobs without Internet",
+        "launch_train",
+    ),
     "status": Command("launch.jobs.follow:status", "what became of the job of RUN"),
     "logs": Command("launch.jobs.follow:logs", "what a process of the job of RUN says: --rank N"),
     "cancel": Command("launch.jobs.follow:cancel", "end the job of RUN, with a checkpoint"),
@@ -32,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs `nextchapter launch KIND ...`; settings are those of `train`."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: nextchapter launch KIND [SETTING=VALUE ... | RUN]\n")
-        print(*(f"  {name:<6}  {kind.summary}" for name, kind in KINDS.items()), sep="\n")
+        print(*(f"  {name:<8}  {kind.summary}" for name, kind in KINDS.items()), sep="\n")
         print("\nSettings are those of `nextchapter train`; hardware is the machines. Short forms:")
         print(*(f"  {name}=N  for hardware.{name}=N" for name in SHORT), sep="\n")
         return 0
@@ -50,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     ]
     # What the run says goes into its own log, and not into one of this command.
     settings.append("hydra/job_logging=none")
-    if kind != "plan":
+    if kind == "train":
         return run_with_hydra(f"launch {kind}", KINDS[kind], settings, CONFIG_DIR, False)
     with tempfile.TemporaryDirectory() as folder:
         # Nothing is run, so no run folder is left behind.

@@ -45,6 +45,12 @@ class Job:
     def folder(self) -> JobFolder:
         return JobFolder(Path(self.run))
 
+    @property
+    def script_path(self) -> Path:
+        """What is handed to the scheduler."""
+        name = "job.yaml" if self.backend == "kubernetes" else "job.sh"
+        return self.folder.path / name
+
     def with_id(self, job_id: str) -> Job:
         return replace(self, id=job_id)
 
@@ -62,10 +68,6 @@ class JobFolder:
     @property
     def record_path(self) -> Path:
         return self.path / "job.json"
-
-    @property
-    def script_path(self) -> Path:
-        return self.path / "job.sh"
 
     @property
     def scheduler_log_path(self) -> Path:

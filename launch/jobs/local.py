@@ -22,10 +22,10 @@ class LocalBackend:
     """Runs the job's script under bash, in front or, with `launch.detach`, behind."""
 
     def render(self, job: Job, settings: LaunchSettings) -> str:
-        return render("local.sh.jinja", job, settings)
+        return render("local.sh.jinja", job, settings, node="launch.jobs.node")
 
     def command(self, job: Job, settings: LaunchSettings) -> list[str]:
-        return ["bash", str(job.folder.script_path)]
+        return ["bash", str(job.script_path)]
 
     def check(self, job: Job, settings: LaunchSettings) -> None:
         if job.nodes != 1:

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -28,9 +28,6 @@ from launch.jobs.heartbeat import HangWatch, beat_path
 from launch.jobs.job import Job, JobFolder
 from launch.jobs.nodes import MeetingPoint, Node, meet
 from train.preemption import STOPPING
-
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing import PContext
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_HANG_LOOKS = 5.0
@@ -74,6 +71,14 @@ def alive_lock(job: Job, node_rank: int) -> FileLock:
     return FileLock(job.folder.path / f"node-{node_rank}.lock")
 
 
+class Processes(Protocol):
+    """What is used of torch's `PContext`: the processes of a node, which end together."""
+
+    def pids(self) -> dict[int, int]: ...
+    def wait(self, timeout: float) -> Any: ...
+    def close(self, death_sig: signal.Signals | None = None) -> None: ...
+
+
 @dataclass
 class Stop:
     """Whether a signal asked the job to leave; passes it on to the processes.
@@ -82,10 +87,10 @@ class Stop:
     """
 
     received: str | None = None
-    processes: PContext | None = None
+    processes: Processes | None = None
     _is_passed_on: bool = field(default_factory=lambda: "SLURM_JOB_ID" not in os.environ)
 
-    def install(self, processes: PContext | None = None) -> None:
+    def install(self, processes: Processes | None = None) -> None:
         self.processes = processes
         for number in STOPPING:
             signal.signal(number, self._handle)
@@ -105,7 +110,7 @@ class Stop:
                     continue
 
 
-def _start(job: Job, node: Node, point: MeetingPoint | None, folder: Path) -> PContext:
+def _start(job: Job, node: Node, point: MeetingPoint | None, folder: Path) -> Processes:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
 
     first = node.rank * job.processes_per_node
@@ -156,7 +161,7 @@ def _environment(
     )
 
 
-def _watch(job: Job, node: Node, processes: PContext, stop: Stop, folder: Path) -> NodeEnd:
+def _watch(job: Job, node: Node, processes: Processes, stop: Stop, folder: Path) -> NodeEnd:
     """Waits for the end of the processes, or ends them where the run hangs."""
     watch = HangWatch(folder, job.num_processes, job.hang_after_s)
     look_again = time.monotonic() + SECONDS_BETWEEN_HANG_LOOKS

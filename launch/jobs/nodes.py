@@ -13,13 +13,9 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from launch.jobs.job import Job
 from train.files import write_json
-
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore
 
 _LOOPBACK = "127.0.0.1"
 
@@ -49,11 +45,12 @@ class Node:
 
 @dataclass(frozen=True)
 class MeetingPoint:
-    """Where the processes of an attempt find each other; the first node keeps it in `store`."""
+    """Where the processes of an attempt find each other; it lasts as long as the first node keeps
+    `store`, a TCPStore of torch."""
 
     host: str
     port: int
-    store: TCPStore | None = None
+    store: object = None
 
 
 def meet(job: Job, node: Node) -> MeetingPoint | None:

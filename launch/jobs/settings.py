@@ -43,6 +43,8 @@ class LaunchSettings:
     """Lines of shell before anything is started, such as `source /shared/venv/bin/activate`."""
     python: str | None = None
     """The interpreter on the nodes; empty for the one of this command."""
+    retry_failed: bool = False
+    """In a sweep that is launched again: trials that failed are tried again as well."""
     dry_run: bool = False
     """Print what would run, and leave nothing behind."""
 
@@ -115,10 +117,14 @@ class RaySettings(LaunchSettings):
 
 @dataclass(frozen=True)
 class KubernetesSettings(LaunchSettings):
-    """A PyTorchJob of Kubeflow's training operator, applied with kubectl."""
+    """A TrainJob of Kubeflow Trainer, applied with kubectl."""
 
     image: str = "nextchapter:latest"
     namespace: str = "default"
+    runtime: str = "torch-distributed"
+    """The ClusterTrainingRuntime to run under."""
+    grace_s: Annotated[int, Field(gt=0)] = 300
+    """How long a pod that has to leave may take to save."""
     volume_claim: str | None = None
     """Claim of the shared volume that holds the run's folder, the cache and the data."""
     mount: str = "/work"

@@ -34,7 +34,7 @@ class SlurmBackend:
         )
 
     def command(self, job: Job, settings: LaunchSettings) -> list[str]:
-        return ["sbatch", "--parsable", str(job.folder.script_path)]
+        return ["sbatch", "--parsable", str(job.script_path)]
 
     def check(self, job: Job, settings: LaunchSettings) -> None:
         assert isinstance(settings, SlurmSettings)

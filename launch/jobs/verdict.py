@@ -10,9 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-from launch.cli import EXIT_OK, EXIT_PREEMPTED
+from launch.cli import EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
 from launch.jobs.attempts import verdict
 from launch.jobs.job import JobFolder
+from train.trials import write_end
 
 
 def main(run: str) -> int:
@@ -29,6 +30,8 @@ def main(run: str) -> int:
     else:
         who = f"rank {failure.rank}: " if failure.rank >= 0 else ""
         line = f"{who}{failure.message}" + (f" ({failure.log})" if failure.log else "")
+    if status in (EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED):
+        write_end(Path(run), status, line)
     print(f"nextchapter launch: attempt {attempt}: {line}", file=sys.stderr)
     return status
 

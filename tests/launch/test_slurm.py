@@ -75,12 +75,15 @@ def wait_until(is_reached: Callable[[], bool], run: Path, timeout_s: float = 300
 
 
 def wait_for_end(cluster: SlurmCluster, job_id: str, run: Path, timeout_s: float = 300) -> None:
-    """Until the job is done; whenever it is queued again, it may start at once."""
+    """Until the job is done; whenever it is queued again, it may start soon."""
+    was_pending = False
 
     def has_ended() -> bool:
+        nonlocal was_pending
         state = cluster.state(job_id)
-        if state == "PENDING":
+        if state == "PENDING" and not was_pending:
             cluster.release(job_id)
+        was_pending = state == "PENDING"
         time.sleep(0.5)
         return state in ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
@@ -137,3 +140,38 @@ def test_a_run_over_two_nodes_that_is_preempted_and_loses_a_node_ends_as_the_und
     shown = nextchapter(slurm, run.parent, "launch", "status", "run").stdout
     assert f"attempt {job_id}.0: asked to leave, with a checkpoint" in shown
     assert f"attempt {job_id}.2: done" in shown
+
+
+def test_a_sweep_of_eight_trials_reports_seven_results_and_the_one_that_failed(
+    slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    sweep = (
+        *("launch", "train", "--multirun", "launch=slurm", "launch.device=cpu", *TINY),
+        *("trainer.max_steps=1", "data.train_books=2", "hydra.sweep.dir=sweep"),
+        # Of the numbers of attempts 6 alone does not divide into batches of 4: 2 of 3 episodes.
+        *("trainer.num_generations=2,4", "trainer.episodes_per_step=2,3,4,6"),
+    )
+    launched = nextchapter(slurm, tmp_path, *sweep)
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    trials = [tmp_path / "sweep" / str(number) for number in range(8)]
+    for trial in trials:
+        record = json.loads((trial / "job" / "job.json").read_text())
+        wait_for_end(slurm, record["id"], trial)
+
+    reported = nextchapter(slurm, tmp_path, "report", "sweep=sweep", "run_dir=report")
+    assert reported.returncode == 0, reported.stderr[-3000:]
+    assert "7 of 8 trials have a result, 1 failed; files in report" in reported.stdout
+    found = json.loads((tmp_path / "report" / "sweep.json").read_text())
+    (failed,) = found["failed"]
+    assert failed["trial"] == 1
+    assert "trainer.per_device_batch_size" in failed["error"]
+    results = [t["improvement"] for t in found["trials"] if t["improvement"] is not None]
+    assert len(results) == 7 and found["best"]["improvement"] == max(results)
+    assert set(found["importance"]) == {"trainer.num_generations", "trainer.episodes_per_step"}
+    for name in ("parallel_coordinates", "importance"):
+        assert (tmp_path / "report" / "figures" / f"{name}.png").stat().st_size > 1000
+
+    # The same command once more does nothing again, and says what failed.
+    again = nextchapter(slurm, tmp_path, *sweep)
+    assert again.stdout.count("done already") == 7
+    assert "sweep/1: failed; launch.retry_failed=true tries it again" in again.stdout
