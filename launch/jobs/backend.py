@@ -45,7 +45,7 @@ def backend_of(name: str) -> Backend:
 
         return SlurmBackend()
     if name == "ray":
-        from launch.jobs.ray import RayBackend
+        from launch.jobs.ray_jobs import RayBackend
 
         return RayBackend()
     from launch.jobs.kubernetes import KubernetesBackend

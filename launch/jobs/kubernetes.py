@@ -148,7 +148,9 @@ def _patch(settings: KubernetesSettings) -> dict[str, Any]:
 
 def _check(manifest: dict[str, Any]) -> None:
     try:
-        from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
+        from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import (  # pyright: ignore[reportMissingImports]
+            TrainerV1alpha1TrainJob,
+        )
     except ImportError as error:
         raise ValueError(
             "launch=kubernetes: the models that check its manifest are not installed; "

@@ -7,6 +7,7 @@ Each node is a task with the CPUs and GPUs of its processes, on a host of its ow
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from launch.cli import EXIT_USER_ERROR
 from launch.jobs import attempts
@@ -32,9 +34,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _play(job: Job, per_node: dict[str, int]) -> int:
-    import ray
-    from ray.util.placement_group import placement_group
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    # An extra, which need not be installed where this is read.
+    ray: Any = importlib.import_module("ray")
+    placement_group = importlib.import_module("ray.util.placement_group").placement_group
+    scheduling = importlib.import_module("ray.util.scheduling_strategies")
 
     ray.init(address="auto", log_to_driver=True)
     wanted = {name: float(count) for name, count in per_node.items() if count}
@@ -46,7 +49,7 @@ def _play(job: Job, per_node: dict[str, int]) -> int:
     task = ray.remote(num_cpus=per_node["CPU"], num_gpus=per_node["GPU"], max_retries=0)(run_node)
     placed = [
         task.options(
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
+            scheduling_strategy=scheduling.PlacementGroupSchedulingStrategy(
                 placement_group=group, placement_group_bundle_index=number
             )
         ).remote(job.python, job.run, number, os.environ["NEXTCHAPTER_ATTEMPT"], str(Path.cwd()))

@@ -101,7 +101,7 @@ def _rank_correlation(values: Sequence[str], results: np.ndarray) -> float:
         # Names have no order, and one result for each says nothing of them.
         return 0.0
     ranks = [np.argsort(np.argsort(np.array(side, dtype=float))) for side in (numbers, results)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _improvement(trial: Trial, decoding: str) -> float | None:

@@ -71,7 +71,9 @@ def _entrypoint(job: Job) -> list[str]:
 
 def _client(address: str) -> Any:
     try:
-        from ray.job_submission import JobSubmissionClient
+        from ray.job_submission import (  # pyright: ignore[reportMissingImports]
+            JobSubmissionClient,
+        )
     except ImportError as error:
         raise ValueError(
             "launch=ray: Ray is not installed; pip install 'nextchapter[ray]'"
