@@ -1,0 +1,60 @@
+"""LoRA experts: one writer with what several have learned, mixed anew for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class LoraExperts:
+    """The base with a gate in every linear layer, which weighs frozen experts token by token.
+
+    The experts are low-rank factors of what each writer has learned since the base; only the gates
+    are trained. It reads each chapter once, at little more than the base's cost. It fails where the
+    gates learn what marks the training books and not what a writer is good at, and by what low
+    rank leaves out; what writers have learned outside of linear layers is never part of it.
+    """
+
+    writers: tuple[str, ...] = ()
+    """Who becomes an expert; empty for all writers of the run but the base."""
+    base: str = "generator"
+    """The writer that the others come from."""
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """Writers that are adapters on the base, by name: folders or Hub ids in peft's form."""
+    rank: Annotated[int, Field(gt=0)] | None = 16
+    """Directions of a writer's change in each layer that are kept; empty for all."""
+    steps: Annotated[int, Field(gt=0)] = 60
+    """Optimizer steps of the gates."""
+    batch_size: Annotated[int, Field(gt=0)] = 16
+    """Training episodes in one step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
+    """Of AdamW."""
+    check_every: Annotated[int, Field(gt=0)] = 10
+    """Steps between two looks at validation books; the best of them is kept."""
+    num_episodes: Annotated[int, Field(gt=0)] = 64
+    """Validation episodes that are looked at."""
+
+    def __post_init__(self) -> None:
+        if self.writers:
+            self.check_writers(self.writers)
+        if unknown := [n for n in self.adapters if self.writers and n not in self.writers]:
+            raise ValueError(f"adapters: {unknown[0]!r} is not among writers; name it there")
+
+    def check_writers(self, writers: tuple[str, ...]) -> None:
+        """Refuses writers that cannot be experts on the base.
+
+        Raises:
+            ValueError: there are fewer than two, one stands twice, or the base is one of them.
+        """
+        listed = ", ".join(writers) or "none"
+        if len(writers) < 2 or len(set(writers)) < len(writers):
+            raise ValueError(f"writers: a gate needs two experts or more; got {listed}")
+        if self.base in writers:
+            raise ValueError(
+                f"writers: {self.base!r} is what the experts are on; leave it out, or name another "
+                "env.base"
+            )
