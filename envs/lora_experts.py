@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from envs.ensemble import Ensemble
+from envs.types import GENERATOR
+
 
 @dataclass(frozen=True)
-class LoraExperts:
+class LoraExperts(Ensemble):
     """The base with a gate in every linear layer, which weighs frozen experts token by token.
 
     The experts are low-rank factors of what each writer has learned since the base; only the gates
@@ -19,12 +21,10 @@ class LoraExperts:
     rank leaves out; what writers have learned outside of linear layers is never part of it.
     """
 
-    writers: tuple[str, ...] = ()
-    """Who becomes an expert; empty for all writers of the run but the base."""
-    base: str = "generator"
-    """The writer that the others come from."""
-    adapters: Mapping[str, str] = field(default_factory=dict)
-    """Writers that are adapters on the base, by name: folders or Hub ids in peft's form."""
+    learner: ClassVar[str] = "train.ensembles.lora_experts"
+
+    base: str = GENERATOR
+    """The writer that the others come from, which is no expert itself."""
     rank: Annotated[int, Field(gt=0)] | None = 16
     """Directions of a writer's change in each layer that are kept; empty for all."""
     steps: Annotated[int, Field(gt=0)] = 60
@@ -41,8 +41,6 @@ class LoraExperts:
     def __post_init__(self) -> None:
         if self.writers:
             self.check_writers(self.writers)
-        if unknown := [n for n in self.adapters if self.writers and n not in self.writers]:
-            raise ValueError(f"adapters: {unknown[0]!r} is not among writers; name it there")
 
     def check_writers(self, writers: tuple[str, ...]) -> None:
         """Refuses writers that cannot be experts on the base.
@@ -52,9 +50,9 @@ class LoraExperts:
         """
         listed = ", ".join(writers) or "none"
         if len(writers) < 2 or len(set(writers)) < len(writers):
-            raise ValueError(f"writers: a gate needs two experts or more; got {listed}")
+            raise ValueError(f"env.writers: a gate needs two experts or more; got {listed}")
         if self.base in writers:
             raise ValueError(
-                f"writers: {self.base!r} is what the experts are on; leave it out, or name another "
+                f"env.writers: {self.base!r} is what the experts are on; leave it out, or name another "
                 "env.base"
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+
+from envs.ensemble import Ensemble
+from envs.types import GENERATOR
 
 Method = Literal["linear", "slerp", "task_arithmetic", "ties", "dare", "lora"]
 Search = Literal["fixed", "lorahub", "swarm", "cma_es", "gradient"]
@@ -19,7 +21,7 @@ MOST = 1.5
 
 
 @dataclass(frozen=True)
-class Merging:
+class Merging(Ensemble):
     """One writer is made of several, with a coefficient for each; the coefficients are trained.
 
     Its writer costs what one writer costs: each chapter is read once. Finding the coefficients
@@ -27,13 +29,11 @@ class Merging:
     same weights cancels out, so that the merge may be worse than either.
     """
 
-    method: Method
-    writers: tuple[str, ...] = ()
-    """Who is merged; empty for all writers of the run."""
-    base: str = "generator"
+    learner: ClassVar[str] = "train.ensembles.merging"
+
+    method: Method = "task_arithmetic"
+    base: str = GENERATOR
     """The writer that the others come from: what they have learned is counted from it."""
-    adapters: Mapping[str, str] = field(default_factory=dict)
-    """Writers that are adapters on the base, by name: folders or Hub ids in peft's form."""
     coefficients: Search = "fixed"
     """Taken as they are, searched for without gradients, or learned by gradient."""
     start: tuple[float, ...] = ()
@@ -63,17 +63,15 @@ class Merging:
     def __post_init__(self) -> None:
         if self.writers:
             self.check_writers(self.writers)
-        if unknown := [n for n in self.adapters if self.writers and n not in self.writers]:
-            raise ValueError(f"adapters: {unknown[0]!r} is not among writers; name it there")
         if self.is_shares and any(value < 0 for value in self.start):
-            raise ValueError(f"start: {self.method} takes shares, none below 0; got {self.start}")
+            raise ValueError(f"env.start: {self.method} takes shares, none below 0; got {self.start}")
         if self.method in ("linear", "slerp") and self.start and not sum(self.start):
-            raise ValueError("start: shares add up to 0; give at least one writer more")
+            raise ValueError("env.start: shares add up to 0; give at least one writer more")
         if any(abs(value) > MOST for value in self.start) and self.coefficients != "fixed":
-            raise ValueError(f"start: searched from within ±{MOST}; got {self.start}")
+            raise ValueError(f"env.start: searched from within ±{MOST}; got {self.start}")
         if self.coefficients != "fixed" and self.budget < self.finalists + 2:
             raise ValueError(
-                f"budget: {self.budget} merges leave nothing to search with beside "
+                f"env.budget: {self.budget} merges leave nothing to search with beside "
                 f"{self.finalists} finalists and the start; raise it to {self.finalists + 2} or more"
             )
 
@@ -86,17 +84,17 @@ class Merging:
         """
         listed = ", ".join(writers) or "none"
         if not writers or len(set(writers)) < len(writers):
-            raise ValueError(f"writers: each is named once, and one at least; got {listed}")
+            raise ValueError(f"env.writers: each is named once, and one at least; got {listed}")
         if self.method == "slerp" and len(writers) != 2:
-            raise ValueError(f"writers: slerp goes from one writer to one other; got {listed}")
+            raise ValueError(f"env.writers: slerp goes from one writer to one other; got {listed}")
         if self.method in FROM_BASE and self.base in writers:
             raise ValueError(
-                f"writers: {self.method} adds what writers have learned since {self.base!r}, "
+                f"env.writers: {self.method} adds what writers have learned since {self.base!r}, "
                 "which has learned nothing since itself; leave it out, or name another env.base"
             )
         if self.start and len(self.start) != len(writers):
             raise ValueError(
-                f"start: {len(self.start)} coefficients for {len(writers)} writers ({listed}); "
+                f"env.start: {len(self.start)} coefficients for {len(writers)} writers ({listed}); "
                 "give one for each"
             )
 
