@@ -27,7 +27,7 @@ class LoraExperts(Ensemble):
     """The writer that the others come from, which is no expert itself."""
     rank: Annotated[int, Field(gt=0)] | None = 16
     """Directions of a writer's change in each layer that are kept; empty for all."""
-    steps: Annotated[int, Field(gt=0)] = 60
+    steps: Annotated[int, Field(gt=0)] = 40
     """Optimizer steps of the gates."""
     batch_size: Annotated[int, Field(gt=0)] = 16
     """Training episodes in one step."""
@@ -35,7 +35,7 @@ class LoraExperts(Ensemble):
     """Of AdamW."""
     check_every: Annotated[int, Field(gt=0)] = 10
     """Steps between two looks at validation books; the best of them is kept."""
-    num_episodes: Annotated[int, Field(gt=0)] = 64
+    num_episodes: Annotated[int, Field(gt=0)] = 32
     """Validation episodes that are looked at."""
 
     def __post_init__(self) -> None:
@@ -53,6 +53,6 @@ class LoraExperts(Ensemble):
             raise ValueError(f"env.writers: a gate needs two experts or more; got {listed}")
         if self.base in writers:
             raise ValueError(
-                f"env.writers: {self.base!r} is what the experts are on; leave it out, or name another "
-                "env.base"
+                f"env.writers: {self.base!r} is what the experts are on; leave it out, or name "
+                "another env.base"
             )

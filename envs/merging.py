@@ -46,12 +46,12 @@ class Merging(Ensemble):
     """Of DARE: the share of a writer's changes that is dropped at random."""
     rank: Annotated[int, Field(gt=0)] | None = 16
     """Of LoRA: how many directions of a writer's change in each layer are kept; empty for all."""
-    budget: Annotated[int, Field(gt=0)] = 60
+    budget: Annotated[int, Field(gt=0)] = 40
     """Merges that may be tried, on training and validation books together; a step of the gradient
     counts as one."""
     finalists: Annotated[int, Field(gt=0)] = 3
     """How many of a search's best, beside its start, are compared on validation books."""
-    num_episodes: Annotated[int, Field(gt=0)] = 64
+    num_episodes: Annotated[int, Field(gt=0)] = 32
     """Training episodes that a search looks at, and validation episodes that decide."""
     batch_size: Annotated[int, Field(gt=0)] = 16
     """Training episodes in one step of the gradient."""
@@ -64,7 +64,9 @@ class Merging(Ensemble):
         if self.writers:
             self.check_writers(self.writers)
         if self.is_shares and any(value < 0 for value in self.start):
-            raise ValueError(f"env.start: {self.method} takes shares, none below 0; got {self.start}")
+            raise ValueError(
+                f"env.start: {self.method} takes shares, none below 0; got {self.start}"
+            )
         if self.method in ("linear", "slerp") and self.start and not sum(self.start):
             raise ValueError("env.start: shares add up to 0; give at least one writer more")
         if any(abs(value) > MOST for value in self.start) and self.coefficients != "fixed":
@@ -72,7 +74,8 @@ class Merging(Ensemble):
         if self.coefficients != "fixed" and self.budget < self.finalists + 2:
             raise ValueError(
                 f"env.budget: {self.budget} merges leave nothing to search with beside "
-                f"{self.finalists} finalists and the start; raise it to {self.finalists + 2} or more"
+                f"{self.finalists} finalists and the start; raise it to {self.finalists + 2} or "
+                "more"
             )
 
     def check_writers(self, writers: tuple[str, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from envs.lora_experts import LoraExperts
 from envs.types import Cost, Episode, Merge, Outcome
 from rewards.likelihood.dense import DenseScorer
 from train.ensembles.fitted import writing_costs
-from train.ensembles.merging import MADE
+from train.ensembles.merging import MADE, check_alike
 from train.ensembles.shelf import Shelf
 from train.files import write_json
 from train.merging.descent import batches
 from train.merging.experts import gates_of, with_experts
 from train.merging.lora import factors_between, linear_weights
 from train.merging.objective import batch_nll, mean_nll
-from train.merging.weights import check_mergeable, weights_of
+from train.merging.weights import weights_of
 
 FILE, GATES = "lora_experts.json", "gates.safetensors"
 
@@ -71,7 +72,8 @@ def untrained(env: LoraExperts, shelf: Shelf, seed: int) -> FittedExperts:
 
 def load(env: LoraExperts, folder: Path, shelf: Shelf) -> FittedExperts:
     """What `save` left in `folder`."""
-    return FittedExperts(env, shelf, load_file(folder / GATES), {})
+    found = json.loads((folder / FILE).read_text(encoding="utf-8"))["found"]
+    return FittedExperts(env, shelf, load_file(folder / GATES), found)
 
 
 def fit(
@@ -132,9 +134,8 @@ def gated(env: LoraExperts, shelf: Shelf) -> PreTrainedModel:
         ValueError: the writers cannot be experts on the base.
     """
     writers = writers_of(env, shelf)
-    shelf.check_vocabularies((env.base, *writers))
+    check_alike(shelf, (env.base, *writers))
     base = shelf.model(env.base)
-    check_mergeable({name: shelf.model(name) for name in (env.base, *writers)})
     layers, weights = linear_weights(base), weights_of(base)
     return with_experts(
         base,

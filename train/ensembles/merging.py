@@ -112,6 +112,7 @@ def fit(
         ValueError: the writers cannot be merged.
     """
     writers = writers_of(env, shelf)
+    check_alike(shelf, (env.base, *writers))
     start = _same(env, shelf, writers, env.start)
     if env.coefficients == "fixed":
         return FittedMerge(env, shelf, seed, start, {"evaluations": 0})
@@ -209,15 +210,23 @@ def writers_of(env: Merging, shelf: Shelf) -> tuple[str, ...]:
     return writers
 
 
+def check_alike(shelf: Shelf, names: Sequence[str]) -> None:
+    """Refuses writers whose weights cannot be merged.
+
+    Raises:
+        ValueError: they have different vocabularies or architectures.
+    """
+    shelf.check_vocabularies(names)
+    check_mergeable({name: shelf.model(name) for name in names})
+
+
 def merger_of(env: Merging, shelf: Shelf, writers: Sequence[str], seed: int) -> Merger:
     """Merges those writers by the env's method.
 
     Raises:
         ValueError: they have different vocabularies or architectures.
     """
-    names = tuple(dict.fromkeys((env.base, *writers)))
-    shelf.check_vocabularies(names)
-    check_mergeable({name: shelf.model(name) for name in names})
+    check_alike(shelf, (env.base, *writers))
     base = weights_of(shelf.model(env.base))
     members = {name: weights_of(shelf.model(name)) for name in writers}
     if env.method == "lora":
@@ -260,14 +269,10 @@ def _same(
 def _corners(like: Coefficients) -> list[Point]:
     """Each writer alone, for all groups."""
     count = len(like.writers)
-    return [
-        tuple(float(i == one) for i in range(count)) * len(like.values) for one in range(count)
-    ]
+    return [tuple(float(i == one) for i in range(count)) * len(like.values) for one in range(count)]
 
 
-def _requests(
-    env: Merging, shelf: Shelf, episodes: Sequence[Episode]
-) -> list[ScoreRequest]:
+def _requests(env: Merging, shelf: Shelf, episodes: Sequence[Episode]) -> list[ScoreRequest]:
     return [shelf.request(env.base, episode) for episode in episodes]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -67,16 +67,18 @@ class Coefficients:
         return {"writers": list(self.writers), "per": self.per, "values": values}
 
     @classmethod
-    def of_plain(cls, plain: Mapping[str, object]) -> Coefficients:
+    def of_plain(cls, plain: Mapping[str, Any]) -> Coefficients:
         """What `plain` gave.
 
         Raises:
             ValueError: it is something else.
         """
         match plain:
-            case {"writers": list(writers), "per": per, "values": dict(values)} if all(
-                isinstance(row, list) and len(row) == len(writers) for row in values.values()
-            ):
+            case {
+                "writers": list(writers),
+                "per": "model" | "layer" | "tensor" as per,
+                "values": dict(values),
+            } if all(isinstance(row, list) and len(row) == len(writers) for row in values.values()):
                 rows = {group: tuple(map(float, row)) for group, row in values.items()}
                 return cls(tuple(writers), per, rows)
         raise ValueError(

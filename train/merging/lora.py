@@ -1,7 +1,7 @@
 """What a model has learned beyond its base, as low-rank factors of its linear layers.
 
-They are cut out of whole weights, so it does not matter whether a writer was trained as an adapter.
-One that was has a change of the adapter's rank in each layer, which factors of that rank hold whole.
+They are cut out of whole weights, so a writer need not have been trained as an adapter. One that
+was has a change of the adapter's rank in each layer, which factors of that rank hold whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from train.merging.weights import Weights
 
 # R rank, I inputs of a layer, O its outputs.
+
 
 @dataclass(frozen=True)
 class Factors:

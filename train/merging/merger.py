@@ -53,9 +53,7 @@ class Merger:
         rows = [list(row.unbind()) for row in values_GN.unbind()]
         return self._merged(dict(zip(like.values, rows, strict=True)), like.per)
 
-    def _merged(
-        self, values: Mapping[str, Sequence[Coefficient]], per: Per
-    ) -> dict[str, Tensor]:
+    def _merged(self, values: Mapping[str, Sequence[Coefficient]], per: Per) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for name, base in self.base.items():
             if not base.is_floating_point():

@@ -49,14 +49,14 @@ def check_mergeable(models: Mapping[str, PreTrainedModel]) -> None:
             isinstance(p, DTensor) for p in model.parameters()
         ):
             raise ValueError(
-                f"env.writers: {name!r} is quantized or spread over ranks, and its weights cannot be "
-                "merged; load it whole"
+                f"env.writers: {name!r} is quantized or spread over ranks, and its weights cannot "
+                "be merged; load it whole"
             )
     for (name, model), (other, another) in pairwise(models.items()):
         if difference := _difference(model, another):
             raise ValueError(
-                f"env.writers: {name!r} and {other!r} cannot be merged: {difference}; merge models of "
-                "one architecture, or let them collaborate by routing or by text"
+                f"env.writers: {name!r} and {other!r} cannot be merged: {difference}; merge models "
+                "of one architecture, or let them collaborate by routing or by text"
             )
 
 

@@ -47,9 +47,7 @@ def is_same(merged: Tensor, expected: Tensor) -> bool:
 
 @pytest.mark.parametrize("method", COMBINE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_merge_with_weight_one_is_that_model_bit_for_bit(
-    method: str, dtype: torch.dtype
-) -> None:
+def test_a_merge_with_weight_one_is_that_model_bit_for_bit(method: str, dtype: torch.dtype) -> None:
     base, first, second = random_tensors(3, dtype)
     assert is_same(COMBINE[method](base, [first, second], [1.0, 0.0]), first)
     assert is_same(COMBINE[method](base, [first, second], [0.0, 1.0]), second)
