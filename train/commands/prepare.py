@@ -96,7 +96,7 @@ def rows_by_split(
     preparation: Preparation, books: dict[Split, list[Book]]
 ) -> dict[Split, list[dict[str, Any]]]:
     """All books are read together, whatever their split."""
-    placed = [(split, book) for split in SPLITS for book in books[split]]
+    placed: list[tuple[Split, Book]] = [(s, book) for s in SPLITS for book in books[s]]
     rows: dict[Split, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     made = preparation.rows([book for _, book in placed])
     for (split, _), of_book in zip(placed, made, strict=True):
