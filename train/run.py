@@ -20,7 +20,7 @@ from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
-from train.adapters import shares_weights
+from train.adapters import check_role_adapters, shares_weights
 from train.algorithms import check_trainer, order_of
 from train.cache import Cache
 from train.config.build import build
@@ -87,6 +87,7 @@ class Run:
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)
         if not is_trained:
+            check_role_adapters(config, env)
             distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
