@@ -158,17 +158,20 @@ class Run:
 
         def bring(name: str, writer: GeneratorConfig) -> Writer:
             key, sharding = f"writers.{name}.model", config.scorer.sharding
-            loaded = load_frozen(self.made(name), key, sharding, writer.quantization)
+            loaded = load_frozen(self.writers[name], key, sharding, writer.quantization)
             return self._dressed(*loaded, writer)
 
         load = {name: partial(bring, name, writer) for name, writer in config.writers.items()}
         own = {GENERATOR: lambda: self._dressed(*self.writer, config.generator)}
         return Shelf(own | load, partial(self._dressed, limits=config.generator), config.scorer)
 
-    def made(self, writer: str) -> ModelConfig:
-        """Another writer than the generator: given by path, or trained and kept."""
-        kept = self.kept.get(f"{WRITER}{writer}")
-        return kept or self.stages.writer(writer, self.config.writers[writer])
+    @cached_property
+    def writers(self) -> dict[str, ModelConfig]:
+        """The writers beside the generator, by name: given by path, or trained and kept."""
+        return {
+            name: self.kept.get(f"{WRITER}{name}") or self.stages.writer(name, writer)
+            for name, writer in self.config.writers.items()
+        }
 
     def _dressed(
         self,
