@@ -136,7 +136,9 @@ class _Jobs:
         with open_dict(config):
             config.run_dir = _as_seen_from_here(folder)
         before = _listing(folder)
-        self._note_trial(overrides=list(HydraConfig.get().overrides.task))
+        # Unresolved: an override may refer to what the config has not.
+        task = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        self._note_trial(overrides=task)
         try:
             with ProgressDisplay().waiting("start"):
                 start = self.command.load()

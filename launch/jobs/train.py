@@ -19,7 +19,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from launch.jobs.backend import Backend, backend_of
 from launch.jobs.job import Job, JobFolder
@@ -123,8 +123,9 @@ def _changes(settings: RunConfig) -> list[str]:
     """Settings that an earlier run gets on top of those that it saved."""
     if settings.resume is None or HydraConfig.get().mode == RunMode.MULTIRUN:
         return []
-    given = HydraConfig.get().overrides.task
-    return [text for text in given if not text.lstrip("+~").startswith("launch")]
+    given = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(given, list)
+    return [str(text) for text in given if not str(text).lstrip("+~").startswith("launch")]
 
 
 def _folder(settings: RunConfig, content: dict[str, Any], path: Path) -> RunFolder:
