@@ -20,7 +20,7 @@ from train.schema import RunConfig
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
     *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
-    *("prompts", "reward", "trainer"),
+    *("prompts", "reward", "trainer", "writers"),
 )
 # Of `nextchapter prepare`.
 PREPARE_GROUPS = ("agent", "entailment", "wording")
@@ -47,7 +47,7 @@ def choices() -> list[str]:
 
 def test_no_config_file_is_outside_the_groups_that_are_tested() -> None:
     folders = {path.parent.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-    assert folders == {".", "hydra", "env/parts", *GROUPS, *PREPARE_GROUPS}
+    assert folders == {".", "hydra", "env/parts", "launch", *GROUPS, *PREPARE_GROUPS}
 
 
 @pytest.mark.parametrize("choice", choices())
