@@ -161,6 +161,7 @@ def _check_models(config: RunConfig) -> None:
         ("generator.model", config.generator.model),
         ("policy.model", config.policy.model),
         ("monitors.second_generator", config.monitors.second_generator),
+        ("evaluation.second_generator", config.evaluation.second_generator),
     ):
         if model is not None:
             check_model(model, key)

@@ -81,6 +81,12 @@ def _against_controls(run: ReportedRun) -> list[str]:
                 f"It is {abs(mean):.1f} points {where} {shown} "
                 f"(seed {run.seed}, p {_equals(found['p_holm'])}, Holm){sure}."
             )
+    second = run.best_row.get("second_generator")
+    if second is not None:
+        sentences.append(
+            f"Under a second generator, which it was not trained on, its plans are worth "
+            f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
+        )
     ceiling = run.row("inferable_plan")
     if ceiling is not None and ceiling["improvement"]["mean"] > 0:
         share = run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
