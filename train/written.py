@@ -67,7 +67,7 @@ def with_chapters(
 
 
 def answer_row(evaluation: Evaluation) -> Row | None:
-    """The row that a report is about: the last agent, trained where one was, greedy where it was."""
+    """The row that a report is about: the last agent that was trained, greedy where it was."""
     agents = [row for row in evaluation.rows if row.decoding is not None]
     agents = [row for row in agents if row.name != UNTRAINED] or agents
     last = [row for row in agents if row.name == agents[-1].name]

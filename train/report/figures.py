@@ -56,7 +56,18 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
             groups,
         ),
     ]
-    return [figure for figure in found if figure.series]
+    return _named_apart([figure for figure in found if figure.series])
+
+
+def _named_apart(figures: Sequence[Figure]) -> list[Figure]:
+    """Names of experiments that differ in punctuation alone would be one file."""
+    taken: set[str] = set()
+    found = []
+    for figure in figures:
+        name = figure.name if figure.name not in taken else f"{figure.name}_{len(taken) + 1}"
+        taken.add(name)
+        found.append(replace(figure, name=name))
+    return found
 
 
 def _learning(groups: Sequence[Group]) -> Figure:

@@ -120,6 +120,32 @@ def test_runs_that_differ_in_the_seed_are_one_experiment(read: Callable[..., Rep
     ]
 
 
+def test_evaluations_of_other_checkpoints_are_no_seeds(read: Callable[..., ReportedRun]) -> None:
+    runs = [
+        read(seed=0, run="runs/a", checkpoint="runs/a/checkpoint-50"),
+        read(seed=1, run="runs/b", checkpoint="checkpoint-50"),
+        read(seed=2, run="runs/c", checkpoint="checkpoint-100"),
+        read(seed=3, run="runs/d", checkpoint=None),
+    ]
+    assert [(g.name, [r.seed for r in g.runs]) for g in grouped(runs)] == [
+        ("small (checkpoint=['checkpoint-50'])", [0, 1]),
+        ("small (checkpoint=['checkpoint-100'])", [2]),
+        ("small (small_3_15)", [3]),
+    ]
+
+
+def test_experiments_of_one_name_keep_figures_of_their_own(
+    read: Callable[..., ReportedRun], tmp_path: Path
+) -> None:
+    groups = grouped([read(name="a b"), read(name="a_b"), read(seed=1, name="a b", beta=2)])
+    assert [g.name for g in groups] == ["a b (a b_0_15)", "a_b", "a b (beta=2)"]
+    same = grouped([read(seed=5, name="x-y"), read(seed=5, name="x y")])
+    drawn = figures(same)
+    names = [figure.name for figure in drawn]
+    assert len(set(names)) == len(names)
+    assert sum(name.startswith("rows_x_y") for name in names) == 2
+
+
 def test_the_band_spans_the_seeds(read: Callable[..., ReportedRun]) -> None:
     (group,) = grouped([read(seed=0), read(seed=4)])
     curve = figures([group])[0]
