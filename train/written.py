@@ -84,4 +84,5 @@ def spread_by_rank(row: Row, number: int) -> Collection[str]:
 def _measured(row: Row, attempts: list[Attempt]) -> Row:
     made = [(a.episode, a.chapter) for a in attempts if a.chapter is not None]
     measures = text_metrics([episode for episode, _ in made], [text for _, text in made])
-    return replace(row, attempts=tuple(attempts), chapters=measures)
+    counted = {"chapters" if name == "plans" else name: v for name, v in measures.items()}
+    return replace(row, attempts=tuple(attempts), chapters=counted)

@@ -127,12 +127,20 @@ def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
 
 
 def _told_apart(run: ReportedRun, same: Sequence[ReportedRun]) -> str:
-    """The name with the settings that others of that name have otherwise, if they are few."""
-    settings = [dict(_flat(_experiment(other))) for other in same]
+    """The name with as few settings as tell it from the others of that name, if there are such."""
     own = dict(_flat(_experiment(run)))
-    differing = [key for key in own if any(other.get(key) != own[key] for other in settings)]
-    shown = ", ".join(f"{key}={own[key]}" for key in differing)
-    return f"{run.name} ({shown if 0 < len(shown) <= LONGEST_DIFFERENCE else run.path.name})"
+    others = [dict(_flat(_experiment(other))) for other in same if other is not run]
+    shown: list[str] = []
+    while others:
+        # The first of those that tell it from the most.
+        key = max(own, key=lambda k: sum(other.get(k) != own[k] for other in others))
+        alike = [other for other in others if other.get(key) == own[key]]
+        if len(alike) == len(others):
+            return f"{run.name} ({run.path.name})"
+        shown.append(f"{key}={own[key]}")
+        others = alike
+    difference = ", ".join(shown)
+    return f"{run.name} ({difference if len(difference) <= LONGEST_DIFFERENCE else run.path.name})"
 
 
 def _are_kin(group: Sequence[ReportedRun], run: ReportedRun) -> bool:
