@@ -124,6 +124,9 @@ class LoraConfig:
     """Scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
+    per_role: bool = False
+    """Adapters of its own for each role of the env that learns, on weights that all roles share; a
+    role of the policy that does not learn speaks without any. With PPO alone."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,9 @@ class RunConfig:
     reward: RewardConfig
     generator: GeneratorConfig
     run_dir: str
+    writers: Mapping[str, GeneratorConfig] = field(default_factory=dict)
+    """Other frozen generators by name, for envs in which writers work together; how contexts, plans
+    and chapters are cut is set by each."""
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Prompts = field(default_factory=Prompts)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
