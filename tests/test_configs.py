@@ -18,7 +18,7 @@ from train.schema import RunConfig
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
     *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
-    *("prompts", "reward", "trainer"),
+    *("prompts", "reward", "scorer", "trainer"),
 )
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]

@@ -77,7 +77,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             run.stages,
             run.source.episodes("validation"),
             run.env,
-            run.reward,
+            run.shared_reward,
             log,
             folder.metrics_path,
             run.progress.say,

@@ -33,6 +33,7 @@ from train.run import Run, episodes_of
 from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
+from train.settings.pool import PoolConfig
 
 # What a kept batch of an evaluation depends on, beside envs and rewards.
 CODE = (
@@ -49,7 +50,7 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
     journal = _journal(run)
-    evaluator = Evaluator(episodes, run.env, run.reward, config, run.config.seed, journal)
+    evaluator = Evaluator(episodes, run.env, run.shared_reward, config, run.config.seed, journal)
     evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft)
     with run.progress.stage("look for what the generator knows by heart"):
         writer = Planner(model_digest(run.generator), lambda: run.writer)
@@ -85,11 +86,12 @@ def _journal(run: Run) -> Journal:
         "env": config.env,
         "members": member_weights(run.env),
         "prompts": config.prompts,
-        "scorer": config.scorer,
+        # Where the pool is says nothing of its numbers.
+        "scorer": replace(config.scorer, pool=PoolConfig()),
         "data": run.source.key(),
         "processes": ranks.num_processes(),
         # Another device, or another library, rounds otherwise.
-        "device": run.writer[0].device.type,
+        "device": run.generator_device,
         "libraries": [torch.__version__, transformers.__version__],
         "code": source_fingerprint(envs, rewards, *CODE),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,6 +17,7 @@ from envs.solo import SoloPlanner
 from envs.types import Episode, Source, Split
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.stores.likelihood_store import DiskLikelihoodStore
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.adapters import shares_weights
@@ -34,6 +35,9 @@ from train.schema import ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer
 from train.stages import Stages
 from train.twin import twin
+
+if TYPE_CHECKING:
+    from train.pooled import PooledGenerator
 
 
 @dataclass(frozen=True)
@@ -121,16 +125,47 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = self.writer
+        kept_in = Path(self.config.cache_dir) / "likelihoods"
+        if self.pooled is not None:
+            scorer, config = self.pooled.scorer, self.pooled.config
+            tokenizer = self.pooled.tokenizer
+            store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
+        else:
+            model, tokenizer = self.writer
+            scorer, config = make_scorer(model, self.config.scorer), model.config
+            store = baseline_store(model, tokenizer, kept_in)
         return LikelihoodImprovement(
-            make_scorer(model, self.config.scorer),
-            self.stages.encoder(tokenizer, context_window(model.config)),
+            scorer,
+            self.stages.encoder(tokenizer, context_window(config)),
             self.terms,
             build_rules(self.config.reward),
-            baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),
         )
+
+    @cached_property
+    def shared_reward(self) -> LikelihoodImprovement:
+        """The reward for what every process asks alike: it is scored once for all of them."""
+        return self.reward if self.pooled is None else self.pooled.shared(self.reward)
+
+    @cached_property
+    def pooled(self) -> PooledGenerator | None:
+        """The generator in the workers of a pool; None where the processes of the run hold it."""
+        if self.config.scorer.kind != "ray":
+            return None
+        # Loads Ray and all that a scorer needs; most runs do without.
+        from train.pooled import PooledGenerator
+
+        with self.progress.stage("wait for the scoring pool"):
+            return PooledGenerator.start(
+                self.generator, self.config.generator.quantization, self.config.scorer
+            )
+
+    @property
+    def generator_device(self) -> str:
+        """`cpu` or the kind of accelerator on which likelihoods are computed."""
+        return self.writer[0].device.type if self.pooled is None else self.pooled.about["device"]
 
     @cached_property
     def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -19,6 +19,7 @@ from train.monitors.catalogue import MONITORS
 from train.monitors.limits import Limits
 from train.settings.checkpoints import CheckpointConfig
 from train.settings.grpo import GrpoSettings
+from train.settings.pool import PoolConfig
 from train.settings.supervised import SupervisedSettings
 from train.settings.trainer import TrainerSettings
 
@@ -189,6 +190,11 @@ class ShardingConfig:
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
+    kind: Literal["local", "ranks", "ray"] = "ranks"
+    """Who scores: each process what it sampled, all processes together, or a pool of workers on a
+    Ray cluster, so that the training processes hold no generator."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """Of `kind: ray`."""
     max_tokens_per_batch: Annotated[int, Field(gt=0)] | None = None
     """Tokens in one forward pass of the generator; empty to find out from the device."""
     positions_per_chunk: Annotated[int, Field(gt=0)] = 256
@@ -199,6 +205,14 @@ class ScorerConfig:
     noise_episodes: Annotated[int, Field(ge=0)] = 2
     """Training episodes on which rounding noise is measured before training; 0 for none."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
+
+    def __post_init__(self) -> None:
+        if self.sharding.method != "none" and self.kind != "ranks":
+            raise ValueError(
+                "scorer.sharding: ranks that hold one generator score together, and "
+                f"scorer={self.kind} has each score alone; take scorer=ranks, or "
+                "scorer.sharding.method=none"
+            )
 
 
 @dataclass(frozen=True)
