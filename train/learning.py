@@ -31,6 +31,7 @@ from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.scoring_report import say_how_it_scores
 from train.stages import keep
+from train.throughput import Throughput
 
 # The settings that a trained agent depends on.
 TRAINED_BY = (
@@ -82,7 +83,15 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             folder.metrics_path,
             run.progress.say,
         )
-        recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
+        throughput = Throughput(
+            ranks.num_processes(), config.hardware.peak_tflops, config.hardware.price_per_gpu_hour
+        )
+        recorder = Recorder(
+            log,
+            advance,
+            order.passes_per_rollout / settings.steps_per_rollout,
+            throughput=throughput,
+        )
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -99,7 +108,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 settings,
                 output_dir=checkpoints.staging_dir,
                 seed=config.seed,
-                callbacks=[guard, recorder, *([monitor] if monitor else []), keeper],
+                callbacks=[guard, throughput, recorder, *([monitor] if monitor else []), keeper],
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),

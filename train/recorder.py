@@ -11,6 +11,7 @@ from envs.types import Rollout
 from rewards.types import Score
 from train.logs import MetricLog
 from train.progress import Advance
+from train.throughput import Throughput
 
 ROLLOUTS_PER_TABLE = 8
 
@@ -24,11 +25,13 @@ class Recorder(TrainerCallback):
         advance: Advance,
         passes_per_step: float,
         steps_between_tables: int = 10,
+        throughput: Throughput | None = None,
     ) -> None:
         self.log = log
         self.advance = advance
         self.passes_per_step = passes_per_step
         self.steps_between_tables = steps_between_tables
+        self.throughput = throughput
         self._rollouts: list[tuple[Rollout, Score]] = []
 
     def keep_rollouts(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -51,6 +54,8 @@ class Recorder(TrainerCallback):
         if "epoch" in numbers:
             # To the trainer the whole run is one epoch; to the reader it is a pass over the books.
             numbers["epoch"] = state.global_step * self.passes_per_step
+        if self.throughput is not None:
+            numbers |= self.throughput.take(numbers)
         self.log.log(state.global_step, numbers)
         if state.global_step % self.steps_between_tables == 1 and self._rollouts:
             self.log.table(

@@ -223,6 +223,11 @@ class HardwareConfig:
     gpus_per_node: Annotated[int, Field(gt=0)] = 1
     gpu_memory_gb: Annotated[float, Field(gt=0)] = 80.0
     """Memory of one GPU as its maker counts it, in 10^9 bytes."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What one GPU can do at best in the precision of training, in 10^12 operations a second, for
+    MFU; empty for what is known of it by its name."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """In any currency, for the cost of a step; empty for none."""
 
     @property
     def num_gpus(self) -> int:

@@ -5,6 +5,7 @@ Ray is an optional extra and is loaded only here, when a pool is asked for.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import ipaddress
 import os
@@ -60,8 +61,8 @@ def _init(**how: Any) -> Any:
     # Ray would send home that it was used.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with _signals_kept():
-        import ray
-
+        # Typed as anything, so that types are checked alike with the extra and without.
+        ray: Any = importlib.import_module("ray")
         if how["address"] == "local":
             how["_node_ip_address"] = LOOPBACK
         try:

@@ -31,8 +31,8 @@ class Agreement:
             if "error" in told:
                 raise RefusedWorker(f"{name} cannot score: {told['error']}")
             with self._lock:
-                self._about = told["about"] if self._about is None else self._about
-                differ = [k for k, v in self._about.items() if told["about"].get(k) != v]
+                first = self._about = self._about or dict(told["about"])
+                differ = [k for k, v in first.items() if told["about"].get(k) != v]
             if differ:
                 raise RefusedWorker(
                     f"{name} differs from the first worker in {', '.join(differ)}, so their "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -27,12 +28,14 @@ class PoolScorer:
     scored in so depends neither on the other groups nor on the number of workers.
 
     `start` begins to score in the background. A later `score` takes up what was started, so that
-    each request is scored once; `score` alone starts what is missing and waits for it.
+    each request is scored once; `score` alone starts what is missing and waits for it, for
+    `seconds_waited` in all.
     """
 
     def __init__(self, pool: WorkerPool, who: int = FAST) -> None:
         self.pool = pool
         self.who = who
+        self.seconds_waited = 0.0
         self._started: dict[TokenIds, list[Started]] = defaultdict(list)
 
     def start(self, requests: Sequence[ScoreRequest]) -> None:
@@ -69,8 +72,10 @@ class PoolScorer:
             for started in self._started[prefix_ids]
             if not wanted.isdisjoint(started.requests)
         ]
+        began = time.perf_counter()
         try:
             self.pool.wait([started.answer for started in taken])
+            self.seconds_waited += time.perf_counter() - began
             found = {
                 request: likelihood
                 for started in taken

@@ -70,5 +70,6 @@ class ScorerServer:
         if self._served is None:
             module, _, function = self.target.partition(":")
             make = getattr(importlib.import_module(module), function)
-            self._served = make(json.loads(self.settings))
+            self._served = served = make(json.loads(self.settings))
+            return served
         return self._served

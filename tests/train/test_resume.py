@@ -46,6 +46,7 @@ OF_TRAINER = {
 }
 # Measured by the clock.
 TIMES = {"time_s", "step_time"}
+CLOCKED = ("time/", "throughput/", "memory/", "cost/")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -90,7 +91,10 @@ def wait_until(process: subprocess.Popen[str], is_reached: Callable[[], bool]) -
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in TIMES and not k.startswith(CLOCKED)}
+        for line in lines
+    ]
 
 
 def logged_steps(run: Path) -> int:
