@@ -14,6 +14,7 @@ from rewards.improvement import improvement_percent
 from rewards.likelihood.realigned import realigned
 from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import (
+    BackgroundScorer,
     Combine,
     Likelihood,
     LikelihoodScorer,
@@ -126,6 +127,17 @@ class LikelihoodImprovement:
                 found[places[i]] = self._score(attempt, values)
         return [found.get(i) or self._judged(rollout) for i, rollout in enumerate(rollouts)]
 
+    def foresee(self, rollouts: Sequence[Rollout]) -> None:
+        """Begins to score them, where the scorer can in the background; a later call takes it up.
+
+        Whole groups, or what they share is read again for the rest.
+        """
+        if isinstance(self.scorer, BackgroundScorer):
+            asked = [r for r in rollouts if self.rules[r.status.value] == "score"]
+            pairs = [pair for rollout in asked for pair in self._requests(rollout)]
+            missing, plans, _ = self._to_score(pairs)
+            self.scorer.start(missing + plans)
+
     def measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         """What one scoring pass finds out about each rollout, whatever its status."""
         asked = [self._requests(rollout) for rollout in rollouts]
@@ -195,6 +207,18 @@ class LikelihoodImprovement:
 
     def _pairs(self, asked: Sequence[_Asked]) -> list[Pair]:
         """The likelihoods under outcomes and without; baselines come from the store."""
+        missing, plans, known = self._to_score(asked)
+        # One call, so that a scorer sees whole groups and can share what they share.
+        requests = missing + plans
+        scored = dict(zip(requests, self.scorer.score(requests), strict=True))
+        self.store.add({b: scored[b] for b in missing})
+        found = known | scored
+        return [Pair(a.on_reference(found[a.request]), found[a.plain]) for a in asked]
+
+    def _to_score(
+        self, asked: Sequence[_Asked]
+    ) -> tuple[list[ScoreRequest], list[ScoreRequest], dict[ScoreRequest, Likelihood]]:
+        """The baselines that the store lacks, the other requests, and what the store has."""
         baselines = dict.fromkeys(a.plain for a in asked)
         known = self.store.lookup(baselines)
         # By themselves: the last digits of a plan's likelihood must not depend on what an earlier
@@ -203,12 +227,7 @@ class LikelihoodImprovement:
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
         plans = [own for own in dict.fromkeys(a.request for a in asked) if own not in baselines]
-        # One call, so that a scorer sees whole groups and can share what they share.
-        requests = missing + plans
-        scored = dict(zip(requests, self.scorer.score(requests), strict=True))
-        self.store.add({b: scored[b] for b in missing})
-        found = known | scored
-        return [Pair(a.on_reference(found[a.request]), found[a.plain]) for a in asked]
+        return missing, plans, known
 
     def _score(self, measured: Measured, values: Mapping[str, float]) -> Score:
         rollout = measured.rollout

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from envs.types import Rollout
 
@@ -144,6 +144,15 @@ class LikelihoodScorer(Protocol):
     """Scores requests under a frozen generator; one likelihood per request, in order."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]: ...
+
+
+@runtime_checkable
+class BackgroundScorer(LikelihoodScorer, Protocol):
+    """A scorer that works while its caller does something else."""
+
+    def start(self, requests: Sequence[ScoreRequest]) -> None:
+        """Begins to score them; a later `score` takes up what was started."""
+        ...
 
 
 class Term(Protocol):

@@ -93,6 +93,7 @@ def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig
         config.policy.lora is not None
         and config.distributed.zero_stage == 0
         and config.scorer.sharding.method == "none"
+        and config.scorer.kind != "ray"
         and config.generator.quantization is None
         and not (isinstance(config.trainer, GrpoSettings) and config.trainer.uses_vllm)
         and model_digest(generator) == model_digest(start)

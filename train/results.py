@@ -35,6 +35,7 @@ from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
 from train.second_generator import second_judge
+from train.settings.pool import PoolConfig
 from train.written import with_chapters
 
 # What a kept batch of an evaluation depends on, beside envs and rewards.
@@ -52,7 +53,7 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
     journal = open_journal(run)
-    evaluator = Evaluator(episodes, run.player, run.reward, config, run.config.seed, journal)
+    evaluator = Evaluator(episodes, run.player, run.shared_reward, config, run.config.seed, journal)
     second = _second(run)
     evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft, second)
     how = (_generator(run), journal, config, run.config.seed, run.progress)
@@ -111,11 +112,12 @@ def open_journal(run: Run) -> Journal:
         "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
         "prompts": config.prompts,
-        "scorer": config.scorer,
+        # Where the pool is says nothing of its numbers.
+        "scorer": replace(config.scorer, pool=PoolConfig()),
         "data": run.source.key(),
         "processes": ranks.num_processes(),
         # Another device, or another library, rounds otherwise.
-        "device": run.writer[0].device.type,
+        "device": run.generator_device,
         "libraries": [torch.__version__, transformers.__version__],
         "code": source_fingerprint(envs, rewards, *CODE),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +18,7 @@ from envs.solo import SoloPlanner
 from envs.types import GENERATOR, Episode, Source, Split
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.stores.likelihood_store import DiskLikelihoodStore
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.adapters import check_role_adapters, shares_weights
@@ -39,6 +40,9 @@ from train.twin import twin
 
 # What a writer's folder is called among the models that a run keeps.
 WRITER = "writer_"
+
+if TYPE_CHECKING:
+    from train.pooled import PooledGenerator
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Run:
         learn from.
         """
         _check_models(config)
+        _check_scorer(config)
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
@@ -139,16 +144,25 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = self.writer
+        kept_in = Path(self.config.cache_dir) / "likelihoods"
+        if self.pooled is not None:
+            scorer, window = self.pooled.scorer, context_window(self.pooled.config)
+            encoder = self.stages.encoder(self.pooled.tokenizer, window)
+            store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
+        else:
+            reference = self.shelf.writer(GENERATOR)
+            scorer = self.shelf if self.config.writers else reference.scorer
+            encoder = reference.encoder
+            store = baseline_store(reference.model, reference.tokenizer, kept_in)
         return LikelihoodImprovement(
-            self.shelf if self.config.writers else self.shelf.writer(GENERATOR).scorer,
-            self.shelf.writer(GENERATOR).encoder,
+            scorer,
+            encoder,
             self.terms,
             build_rules(self.config.reward),
-            baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),
-            self.shelf.encoders,
+            self.shelf.encoders if self.config.writers else None,
         )
 
     @cached_property
@@ -181,6 +195,29 @@ class Run:
     ) -> Writer:
         encoder = self.stages.encoder(tokenizer, context_window(model.config), limits)
         return Writer(model, tokenizer, encoder, make_scorer(model, self.config.scorer))
+
+    @cached_property
+    def shared_reward(self) -> LikelihoodImprovement:
+        """The reward for what every process asks alike: it is scored once for all of them."""
+        return self.reward if self.pooled is None else self.pooled.shared(self.reward)
+
+    @cached_property
+    def pooled(self) -> PooledGenerator | None:
+        """The generator in the workers of a pool; None where the processes of the run hold it."""
+        if self.config.scorer.kind != "ray":
+            return None
+        # Loads Ray and all that a scorer needs; most runs do without.
+        from train.pooled import PooledGenerator
+
+        with self.progress.stage("wait for the scoring pool"):
+            return PooledGenerator.start(
+                self.generator, self.config.generator.quantization, self.config.scorer
+            )
+
+    @property
+    def generator_device(self) -> str:
+        """`cpu` or the kind of accelerator on which likelihoods are computed."""
+        return self.writer[0].device.type if self.pooled is None else self.pooled.about["device"]
 
     @cached_property
     def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -234,6 +271,14 @@ def _books(config: RunConfig, is_trained: bool) -> Source:
     if empty:
         raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
     return source
+
+
+def _check_scorer(config: RunConfig) -> None:
+    if config.writers and config.scorer.kind == "ray":
+        raise ValueError(
+            "scorer: the workers of a pool hold one generator, and this run has other writers; "
+            "take scorer=ranks"
+        )
 
 
 def _check_members(config: RunConfig, env: SoloPlanner | Collaboration) -> None:

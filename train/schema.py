@@ -19,6 +19,7 @@ from train.monitors.catalogue import MONITORS
 from train.monitors.limits import Limits
 from train.settings.checkpoints import CheckpointConfig
 from train.settings.grpo import GrpoSettings
+from train.settings.pool import PoolConfig
 from train.settings.supervised import SupervisedSettings
 from train.settings.trainer import TrainerSettings
 
@@ -195,6 +196,11 @@ class ShardingConfig:
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
+    kind: Literal["local", "ranks", "ray"] = "ranks"
+    """Who scores: each process what it sampled, all processes together, or a pool of workers on a
+    Ray cluster, so that the training processes hold no generator."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """Of `kind: ray`."""
     max_tokens_per_batch: Annotated[int, Field(gt=0)] | None = None
     """Tokens in one forward pass of the generator; empty to find out from the device."""
     positions_per_chunk: Annotated[int, Field(gt=0)] = 256
@@ -206,6 +212,14 @@ class ScorerConfig:
     """Training episodes on which rounding noise is measured before training; 0 for none."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
+    def __post_init__(self) -> None:
+        if self.sharding.method != "none" and self.kind != "ranks":
+            raise ValueError(
+                "scorer.sharding: ranks that hold one generator score together, and "
+                f"scorer={self.kind} has each score alone; take scorer=ranks, or "
+                "scorer.sharding.method=none"
+            )
+
 
 @dataclass(frozen=True)
 class HardwareConfig:
@@ -215,6 +229,11 @@ class HardwareConfig:
     gpus_per_node: Annotated[int, Field(gt=0)] = 1
     gpu_memory_gb: Annotated[float, Field(gt=0)] = 80.0
     """Memory of one GPU as its maker counts it, in 10^9 bytes."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What one GPU can do at best in the precision of training, in 10^12 operations a second, for
+    MFU; empty for what is known of it by its name."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """In any currency, for the cost of a step; empty for none."""
 
     @property
     def num_gpus(self) -> int:
