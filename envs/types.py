@@ -7,7 +7,7 @@ what was done to the frozen generator before it was asked for the likelihood of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -175,6 +175,20 @@ class Guidance:
     """An outcome that puts text before the gold chapter: the plan, empty if there is none."""
 
     plan: str
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """An outcome in which several writers write the chapter together, token by token.
+
+    `combine` is a `rewards.types.Combine`, or one that depends on the state. The writers at the
+    places `without_context` read neither the context nor the plan.
+    """
+
+    writers: tuple[str, ...]
+    combine: Hashable
+    plan: str = ""
+    without_context: tuple[int, ...] = ()
 
 
 # Choice, Fusion and Merge will join here; a play always ends in exactly one outcome.

@@ -149,6 +149,10 @@ class MixtureScorer:
             rows.append(row)
         return rows
 
+    def spelled(self, name: str, token: int) -> TokenIds:
+        """One of the reference's tokens as the generator reads it."""
+        return self.maps[name].spell([token])[0] if name in self.maps else (token,)
+
     def _gold(self, name: str, request: ScoreRequest) -> tuple[TokenIds, list[int]]:
         """The gold tokens as the generator reads them, and where each of them begins."""
         if name in self.maps:
