@@ -130,7 +130,11 @@ def fit(
         found = search(loss, start, watched, env.evaluations)
     else:
         found = learn(env, loss, start, _held(untrained, scorer, train), watched, seed)
-    report = {**untrained.report, "validation_nll": list(found.validation_nll)}
+    report = {
+        **untrained.report,
+        "validation_nll": list(found.validation_nll),
+        **_shares(rule, seats, found.numbers, watched),
+    }
     return dataclasses.replace(untrained, numbers=found.numbers, report=report)
 
 
@@ -179,6 +183,19 @@ def _held(
         HeldChapter(tuple(own.cpu() for own in states), torch.tensor(request.gold_ids), nll_K)
         for request, states, nll_K in zip(requests, scorer.states(requests), contexts, strict=True)
     ]
+
+
+def _shares(
+    rule: FusionRule,
+    seats: Seats,
+    numbers: Mapping[str, Tensor],
+    chapters: Sequence[HeldChapter],
+) -> dict[str, dict[str, float]]:
+    """Of a gate: the share of the chapters' tokens that it asks each writer for."""
+    shares_K = rule.shares(numbers, torch.cat([chapter.states[0] for chapter in chapters]))
+    if shares_K is None:
+        return {}
+    return {"shares": dict(zip(seats.writers, shares_K.tolist(), strict=True))}
 
 
 def _sizes(shelf: Shelf, seats: Seats) -> Sizes:

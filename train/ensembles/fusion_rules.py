@@ -84,6 +84,10 @@ class FusionRule(ABC):
         """What stands in for `combine` while learning, where that has no gradient."""
         return self.combine(numbers, context_nll_K)
 
+    def shares(self, numbers: Numbers, states_NH: Tensor) -> Tensor | None:
+        """How large a share of the tokens each writer is asked for: [K]; None where all are."""
+        return None
+
     def penalty(self, numbers: Numbers, states_NH: Tensor) -> Tensor | None:
         """What writing so costs beside the likelihood, in nats a token; None for nothing."""
         return None

@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from rewards.likelihood.routing import ComplementaryRouting, Gate, TokenRouting
 from train.ensembles.fusion_rules import FusionRule, Numbers, Sizes
@@ -37,10 +38,13 @@ class TokenRouter(FusionRule):
     def combine(self, numbers: Numbers, context_nll_K: Tensor | None = None) -> TokenRouting:
         return TokenRouting(_gate(numbers))
 
+    def shares(self, numbers: Numbers, states_NH: Tensor) -> Tensor:
+        return _gate(numbers).log_shares(states_NH).exp().mean(0)
+
     def penalty(self, numbers: Numbers, states_NH: Tensor) -> Tensor | None:
         if not self.costs:
             return None
-        return (shares(numbers, states_NH) * torch.tensor(self.costs)).sum()
+        return (self.shares(numbers, states_NH) * torch.tensor(self.costs)).sum()
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,10 @@ class ComplementaryRouter(FusionRule):
     ) -> ComplementaryRouting:
         return dataclasses.replace(self.combine(numbers), is_hard=False)
 
-
-def shares(numbers: Numbers, states_NH: Tensor) -> Tensor:
-    """How large a share of the tokens the gate gives each writer: [K]."""
-    return _gate(numbers).log_shares(states_NH).exp().mean(0)
+    def shares(self, numbers: Numbers, states_NH: Tensor) -> Tensor:
+        log_shares_NK = _gate(numbers).log_shares(states_NH)
+        chosen_N = log_shares_NK.argmax(-1)
+        return functional.one_hot(chosen_N, log_shares_NK.shape[1]).float().mean(0)
 
 
 def _gate(numbers: Numbers) -> Gate:

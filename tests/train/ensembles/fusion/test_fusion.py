@@ -79,6 +79,7 @@ def test_a_learned_fusion_gains_on_validation_is_kept_whole_and_scores_as_it_was
     assert before == pytest.approx(reported[0], abs=1e-4)
     assert after == pytest.approx(min(reported), abs=1e-4)
     assert after <= before + 1e-6
+    assert sum(fitted.report.get("shares", {"all": 1}).values()) == pytest.approx(1)
 
     fitted.save(tmp_path)
     again = FittedFusion.load(tmp_path, shelf)

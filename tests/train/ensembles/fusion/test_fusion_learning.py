@@ -22,7 +22,7 @@ from train.ensembles.fusion_rules import (
     Sizes,
     WithAndWithoutContext,
 )
-from train.ensembles.routing_rules import ComplementaryRouter, TokenRouter, shares
+from train.ensembles.routing_rules import ComplementaryRouter, TokenRouter
 
 
 def as_given(states: Sequence[Tensor]) -> list[Tensor]:
@@ -122,7 +122,9 @@ def test_a_token_router_learns_whom_to_ask_from_what_stands_before() -> None:
     # Equal shares would cost ln 2.
     assert found.validation_nll[0] == pytest.approx(math.log(2))
     assert min(found.validation_nll) < 0.05
-    assert shares(found.numbers, HINTED.states[0]).tolist() == pytest.approx([0.5, 0.5], abs=0.02)
+    assert rule.shares(found.numbers, HINTED.states[0]).tolist() == pytest.approx(
+        [0.5, 0.5], abs=0.02
+    )
 
 
 def test_a_writer_who_costs_more_than_it_gains_is_asked_no_more() -> None:
@@ -135,7 +137,7 @@ def test_a_writer_who_costs_more_than_it_gains_is_asked_no_more() -> None:
     # ln 2 for the token, and half of 0.1 for whom is asked.
     assert loss.mean(start, [alike]) == pytest.approx(math.log(2) + 0.05)
     found = learn(env, loss, start, [alike], [alike], 0)
-    assert shares(found.numbers, alike.states[0])[1].item() < 0.02
+    assert rule.shares(found.numbers, alike.states[0])[1].item() < 0.02
 
 
 def test_a_complementary_router_gains_where_no_writer_is_right() -> None:
