@@ -29,6 +29,9 @@ class LogitFusion:
     their tokens by their strings, and reports how many have no counterpart."""
     evaluations: Annotated[int, Field(gt=0)] = 40
     """Of `searched`: how many settings are tried at most."""
+    max_chapters: Annotated[int, Field(gt=0)] = 500
+    """Of `learned`: training chapters that are learned from, drawn by the seed; their states are kept
+    in memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
     """Of `learned`: Adam's."""
     batch_size: Annotated[int, Field(gt=0)] = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -129,7 +130,8 @@ def fit(
     if env.weights == "searched":
         found = search(loss, start, watched, env.evaluations)
     else:
-        found = learn(env, loss, start, _held(untrained, scorer, train), watched, seed)
+        shown = random.Random(seed).sample(list(train), min(env.max_chapters, len(train)))
+        found = learn(env, loss, start, _held(untrained, scorer, shown), watched, seed)
     report = {
         **untrained.report,
         "validation_nll": list(found.validation_nll),
