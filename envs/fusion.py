@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from envs.ensemble import Ensemble
 
-@dataclass(frozen=True)
-class LogitFusion:
+
+@dataclass(frozen=True, kw_only=True)
+class LogitFusion(Ensemble):
     """Writers who write the chapter together, token by token.
 
-    Trained: the rule's few numbers (weights, strengths, gates), never a writer. Costs: each writer
-    reads its prompt and the chapter. Fails where the writers agree, since there is nothing to gain
+    `writers` stand in the rule's order; empty for all of the run, the generator first. Trained: the
+    rule's few numbers (weights, strengths, gates), never a writer. Costs: each writer reads its
+    prompt and the chapter. Fails where the writers agree, since there is nothing to gain
     then, and where weights that were found on few books do not hold on others.
     """
 
+    learner: ClassVar[str] = "train.ensembles.fusion"
+
     rule: Any
     """How distributions combine: a component of `train.ensembles.fusion_rules`, or your own."""
-    writers: tuple[str, ...] = ()
-    """By name, in the rule's order; empty for all of the run, the generator first."""
     weights: Literal["fixed", "searched", "learned"] = "learned"
     """Whether the rule's numbers stay as configured, are tried out on validation books, or follow
     the gradient of the likelihood of training chapters."""
@@ -30,8 +33,8 @@ class LogitFusion:
     evaluations: Annotated[int, Field(gt=0)] = 40
     """Of `searched`: how many settings are tried at most."""
     max_chapters: Annotated[int, Field(gt=0)] = 500
-    """Of `learned`: training chapters that are learned from, drawn by the seed; their states are kept
-    in memory."""
+    """Of `learned`: training chapters that are learned from, drawn by the seed; the states of all
+    are kept in memory."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.05
     """Of `learned`: Adam's."""
     batch_size: Annotated[int, Field(gt=0)] = 8

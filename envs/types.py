@@ -15,6 +15,8 @@ Split = Literal["train", "validation", "test"]
 
 # The member that is trained, in every env.
 POLICY = "policy"
+# The writer against whose plain likelihood every improvement is counted.
+GENERATOR = "generator"
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,20 @@ class Guidance:
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """An outcome in which several writers write the chapter together, token by token.
+class Choice:
+    """An outcome that hands the chapter to another writer, who sees `plan` if there is one."""
 
-    `combine` is a `rewards.types.Combine`, or one that depends on the state. The writers at the
-    places `without_context` read neither the context nor the plan.
+    writer: str
+    plan: str = ""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """An outcome in which several writers choose each token of the chapter together.
+
+    `combine` makes one next-token distribution of theirs, in the order of `writers`; it is a
+    `rewards.types.Combine`, or a `StateCombine`. A writer may sit there twice; those at the places
+    `without_context` read neither the context nor the plan.
     """
 
     writers: tuple[str, ...]
@@ -191,8 +202,16 @@ class Fusion:
     without_context: tuple[int, ...] = ()
 
 
-# Choice, Fusion and Merge will join here; a play always ends in exactly one outcome.
-Outcome = Guidance
+@dataclass(frozen=True)
+class Merge:
+    """An outcome in which a writer made of several writers' weights writes; `writer` names it."""
+
+    writer: str
+    plan: str = ""
+
+
+Outcome = Guidance | Choice | Fusion | Merge
+"""What a play did to the generator; it always ends in exactly one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What several writers are asked together: the reference's request, and what each of them reads."""
+"""What several writers are asked together: how they combine, and what each of them reads."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from envs.types import Episode, Fusion, StoryContext
+from envs.types import GENERATOR, Episode, Fusion, StoryContext
 from rewards.types import Combine, Mixture, ScoreRequest, StateCombine, TokenIds
 
 Layout = Callable[[str, Episode, str], ScoreRequest]
 """How a writer, by name, is asked for an episode with a plan."""
 
 
-def fused_request(layout: Layout, reference: str, episode: Episode, fusion: Fusion) -> ScoreRequest:
-    """The request of a fusion. Its gold ids are the reference's, whoever writes.
+def fused_request(layout: Layout, episode: Episode, fusion: Fusion) -> ScoreRequest:
+    """The request of a fusion; its gold ids are those of the generator, whoever writes.
 
-    Each writer reads the episode as its own layout has it; who sits without context reads the same
+    Each writer reads the episode as its own layout has it. Who sits without context reads the same
     prompt with no context and no plan.
     """
-    request = layout(reference, episode, fusion.plan)
+    request = layout(GENERATOR, episode, fusion.plan)
     own = request.prefix_ids + request.guidance_ids
     blind = replace(
         episode, episode_id=f"{episode.episode_id} without context", context=StoryContext(())
@@ -29,7 +29,7 @@ def fused_request(layout: Layout, reference: str, episode: Episode, fusion: Fusi
         is_blind = place in fusion.without_context
         read = layout(writer, blind, "") if is_blind else layout(writer, episode, fusion.plan)
         ids = read.prefix_ids + read.guidance_ids
-        return None if writer == reference and ids == own else ids
+        return None if writer == GENERATOR and ids == own else ids
 
     prompts = tuple(prompt(place, writer) for place, writer in enumerate(fusion.writers))
     combine = cast(Combine | StateCombine, fusion.combine)

@@ -44,7 +44,7 @@ def trained_policy(run: Run, folder: RunFolder) -> Path:
     key = {
         "policy": model_digest(run.warm_start),
         "generator": model_digest(run.generator),
-        "members": member_weights(run.env),
+        "members": member_weights(run.player),
         "config": {name: value for name, value in asdict(run.config).items() if name in TRAINED_BY},
         "processes": ranks.num_processes(),
         "data": run.source.key(),
@@ -76,7 +76,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             config,
             run.stages,
             run.source.episodes("validation"),
-            run.env,
+            run.player,
             run.reward,
             log,
             folder.metrics_path,
@@ -93,7 +93,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             policy = train_policy(
                 policy,
                 tokenizer,
-                run.env,
+                run.player,
                 run.reward,
                 order,
                 settings,

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import envs
 import rewards
+from envs.ensemble import Ensemble
 from rewards.types import LikelihoodScorer
 from train import ranks
 from train.analysis.exports import write_tables
@@ -29,7 +30,7 @@ from train.judging.improvements import write_improvements
 from train.local_member import member_weights
 from train.models import load_model, model_digest
 from train.plots import plot_learning_curve
-from train.run import Run, episodes_of
+from train.run import WRITER, Run, episodes_of
 from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
@@ -48,12 +49,20 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     made = {UNTRAINED: run.warm_start, **policies}
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
-    journal = _journal(run)
-    evaluator = Evaluator(episodes, run.env, run.reward, config, run.config.seed, journal)
+    journal = open_journal(run)
+    evaluator = Evaluator(episodes, run.player, run.reward, config, run.config.seed, journal)
     evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft)
+    return with_recall(run, evaluator, journal, evaluation)
+
+
+def with_recall(
+    run: Run, evaluator: Evaluator, journal: Journal, evaluation: Evaluation
+) -> Evaluation:
+    """The same, with what the generator knows by heart."""
     with run.progress.stage("look for what the generator knows by heart"):
         writer = Planner(model_digest(run.generator), lambda: run.writer)
-        recall = by_heart(evaluator.episodes, run.reward.encoder, writer, journal, config)
+        encoder, config = run.reward.encoder, run.config.evaluation
+        recall = by_heart(evaluator.episodes, encoder, writer, journal, config)
     return replace(evaluation, recall=recall)
 
 
@@ -76,14 +85,15 @@ def _sft_writer(run: Run, baseline: ModelConfig) -> Writer:
     return Writer(model_digest(baseline), load)
 
 
-def _journal(run: Run) -> Journal:
+def open_journal(run: Run) -> Journal:
     """What was evaluated before under the same generator, books, env and prompts."""
     config = run.config
     about = {
         "generator": model_digest(run.generator),
         "generator_settings": replace(config.generator, model=ModelConfig()),
         "env": config.env,
-        "members": member_weights(run.env),
+        "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
+        "writers": {name: model_digest(run.made(name)) for name in config.writers},
         "prompts": config.prompts,
         "scorer": config.scorer,
         "data": run.source.key(),
@@ -98,11 +108,16 @@ def _journal(run: Run) -> Journal:
 
 def keep_models(run: Run, folder: RunFolder) -> None:
     """Copies what the stages trained, so that the run can be evaluated without its cache."""
-    config = run.config
+    config, is_ensemble = run.config, isinstance(run.env, Ensemble)
     made = {
         "generator": run.generator if config.generator.is_trained else None,
-        "warm_start": run.warm_start if config.warm_start else None,
-        "sft_baseline": run.sft_baseline,
+        "warm_start": run.warm_start if config.warm_start and not is_ensemble else None,
+        "sft_baseline": None if is_ensemble else run.sft_baseline,
+        **{
+            f"{WRITER}{name}": run.made(name)
+            for name, writer in config.writers.items()
+            if writer.is_trained
+        },
     }
     trained = {stage: str(model.path) for stage, model in made.items() if model is not None}
     if not trained or not PartialState().is_main_process:

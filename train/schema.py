@@ -270,6 +270,9 @@ class RunConfig:
     reward: RewardConfig
     generator: GeneratorConfig
     run_dir: str
+    writers: Mapping[str, GeneratorConfig] = field(default_factory=dict)
+    """Other frozen generators by name, for envs in which writers work together; how contexts, plans
+    and chapters are cut is set by each."""
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Prompts = field(default_factory=Prompts)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,16 +17,14 @@ from transformers import (
 
 from envs.sampling import Sampling
 from envs.tokens import end_id
-from envs.types import Episode, Fusion
+from envs.types import GENERATOR, Episode, Fusion
+from rewards.fused_request import fused_request
 from rewards.likelihood.logits import body
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood.precision import own_precision
 from rewards.types import ScoreRequest, TokenIds
-from train.ensembles.fusion_scoring import fusion_scorer, requests_of
-
-if TYPE_CHECKING:
-    from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import Shelf
 
 # H hidden size, T tokens, V vocabulary.
 
@@ -36,9 +34,9 @@ def write(shelf: Shelf, outcome: Fusion, episode: Episode, sampling: Sampling, s
 
     It ends at the shortest of their windows at the latest.
     """
-    scorer = fusion_scorer(shelf, outcome.writers)
-    (request,) = requests_of(shelf, [episode], [outcome])
-    tokenizer = shelf.tokenizer(shelf.names[0])
+    scorer = shelf.mixture_scorer(outcome.writers)
+    request = fused_request(shelf.request, episode, outcome)
+    tokenizer = shelf.tokenizer(GENERATOR)
     ids = fused_ids(scorer, request, sampling, end_id(tokenizer), seed)
     return str(tokenizer.decode(list(ids), skip_special_tokens=True))
 

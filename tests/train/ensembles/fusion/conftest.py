@@ -2,55 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.prompts import Prompts
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Episode
 from rewards.encode import GeneratorEncoder
-from rewards.types import ScoreRequest
+from rewards.likelihood.dense import DenseScorer
+from train.ensembles.shelf import Shelf, Writer
 from train.scratch import random_model, train_tokenizer
 
-Writer = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+def dressed(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Writer:
+    encoder = GeneratorEncoder(tokenizer, Prompts(), max_gold_tokens=40)
+    return Writer(model, tokenizer, encoder, DenseScorer(model))
 
 
-class WritersInMemory:
-    """What fusion asks of a shelf."""
-
-    def __init__(self, writers: dict[str, Writer]) -> None:
-        self.writers = writers
-        self.encoders = {
-            name: GeneratorEncoder(tokenizer, Prompts(), max_gold_tokens=40)
-            for name, (_, tokenizer) in writers.items()
-        }
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.writers)
-
-    def model(self, name: str) -> PreTrainedModel:
-        return self.writers[name][0]
-
-    def tokenizer(self, name: str) -> PreTrainedTokenizerBase:
-        return self.writers[name][1]
-
-    def request(self, name: str, episode: Episode, plan: str = "") -> ScoreRequest:
-        return self.encoders[name].request(episode, plan)
-
-    def check_vocabularies(self, names: Sequence[str]) -> None:
-        first = self.tokenizer(names[0]).get_vocab()
-        for name in names:
-            if self.tokenizer(name).get_vocab() != first:
-                raise ValueError(f"{name} has another vocabulary than {names[0]}")
+def shelf_of(writers: dict[str, Writer]) -> Shelf:
+    return Shelf({name: lambda w=writer: w for name, writer in writers.items()}, dressed)
 
 
 @pytest.fixture(scope="session")
-def shelf(
-    make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase
-) -> WritersInMemory:
+def shelf(make_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> Shelf:
     """Three writers of one vocabulary, of two families."""
     large = {"initializer_range": 0.2}
     convolutions = {
@@ -63,11 +38,11 @@ def shelf(
         "north": make_model("lfm2", seed=2, **convolutions, **large),
         "south": make_model("llama", seed=3, **large),
     }
-    return WritersInMemory({name: (model, tokenizer) for name, model in models.items()})
+    return shelf_of({name: dressed(model, tokenizer) for name, model in models.items()})
 
 
 @pytest.fixture(scope="session")
-def mixed_shelf(shelf: WritersInMemory, world: StoryWorldSource) -> WritersInMemory:
+def mixed_shelf(shelf: Shelf, world: StoryWorldSource) -> Shelf:
     """The generator, and a writer with a tokenizer of its own."""
     texts = [episode.chapter.text for episode in world.episodes("train")]
     own = train_tokenizer(texts[: len(texts) // 2], 330)
@@ -80,5 +55,5 @@ def mixed_shelf(shelf: WritersInMemory, world: StoryWorldSource) -> WritersInMem
         "max_position_embeddings": 1024,
         "initializer_range": 0.2,
     }
-    foreign = (random_model(small, own, seed=4), own)
-    return WritersInMemory({"generator": shelf.writers["generator"], "foreign": foreign})
+    foreign = dressed(random_model(small, own, seed=4), own)
+    return shelf_of({"generator": shelf.writer("generator"), "foreign": foreign})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from envs.sampling import Sampling
 from envs.sources.storyworld import StoryWorldSource
 from envs.tokens import end_id
 from envs.types import Episode, Fusion
+from rewards.fused_request import fused_request
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.fusion import ContextAware, Contrast, LinearMixture, ProductOfExperts
 from rewards.likelihood.known import Known
@@ -22,7 +22,7 @@ from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.routing import Gate, TokenRouting
 from rewards.types import Mixture, ScoreRequest
 from train.ensembles.fused_generation import fused_ids, write
-from train.ensembles.fusion_scoring import fusion_scorer, requests_of
+from train.ensembles.shelf import Shelf
 from train.writing import write_chapter
 
 GREEDY = Sampling(max_new_tokens=12, temperature=0)
@@ -37,12 +37,12 @@ def episode(world: StoryWorldSource) -> Episode:
 
 
 def without_cache(
-    shelf: Any, request: ScoreRequest, sampling: Sampling, seed: int
+    shelf: Shelf, request: ScoreRequest, sampling: Sampling, seed: int
 ) -> tuple[int, ...]:
     """The same, every writer reading its whole row anew for each token."""
     mixture = request.mixture
     assert mixture is not None
-    scorer = fusion_scorer(shelf, mixture.generators)
+    scorer = shelf.mixture_scorer(mixture.generators)
     prompts = [row.prefix_ids for row in scorer.readings(request)]
     written: list[int] = []
     with torch.random.fork_rng(), torch.no_grad():
@@ -83,10 +83,10 @@ def without_cache(
     ],
 )
 def test_writing_with_caches_gives_the_tokens_of_writing_without(
-    shelf: Any, episode: Episode, fusion: Fusion, sampling: Sampling
+    shelf: Shelf, episode: Episode, fusion: Fusion, sampling: Sampling
 ) -> None:
-    (request,) = requests_of(shelf, [episode], [fusion])
-    scorer = fusion_scorer(shelf, fusion.writers)
+    request = fused_request(shelf.request, episode, fusion)
+    scorer = shelf.mixture_scorer(fusion.writers)
     end = end_id(shelf.tokenizer("generator"))
     found = fused_ids(scorer, request, sampling, end, seed=5)
     assert found == without_cache(shelf, request, sampling, seed=5)
@@ -94,11 +94,11 @@ def test_writing_with_caches_gives_the_tokens_of_writing_without(
 
 
 def test_writers_of_two_vocabularies_write_with_caches_as_without(
-    mixed_shelf: Any, episode: Episode
+    mixed_shelf: Shelf, episode: Episode
 ) -> None:
     fusion = Fusion(("generator", "foreign"), LinearMixture((0.3, 0.7)))
-    (request,) = requests_of(mixed_shelf, [episode], [fusion])
-    scorer = fusion_scorer(mixed_shelf, fusion.writers)
+    request = fused_request(mixed_shelf.request, episode, fusion)
+    scorer = mixed_shelf.mixture_scorer(fusion.writers)
     end = end_id(mixed_shelf.tokenizer("generator"))
     found = fused_ids(scorer, request, SAMPLED, end, seed=5)
     assert found == without_cache(mixed_shelf, request, SAMPLED, seed=5)
@@ -107,7 +107,7 @@ def test_writers_of_two_vocabularies_write_with_caches_as_without(
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
 @pytest.mark.parametrize("place", range(3))
 def test_all_weight_on_one_writer_writes_what_that_one_writes_alone(
-    shelf: Any, episode: Episode, sampling: Sampling, place: int
+    shelf: Shelf, episode: Episode, sampling: Sampling, place: int
 ) -> None:
     weights = tuple(float(i == place) for i in range(3))
     found = write(shelf, Fusion(ALL, ProductOfExperts(weights)), episode, sampling, seed=3)
@@ -118,14 +118,14 @@ def test_all_weight_on_one_writer_writes_what_that_one_writes_alone(
     assert found == alone
 
 
-def test_writing_is_repeatable_and_follows_the_seed(shelf: Any, episode: Episode) -> None:
+def test_writing_is_repeatable_and_follows_the_seed(shelf: Shelf, episode: Episode) -> None:
     fusion = Fusion(ALL, LinearMixture((0.2, 0.5, 0.3)))
     first, again, other = (write(shelf, fusion, episode, SAMPLED, seed) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_a_chapter_ends_at_the_shortest_window(
-    make_model: Callable[..., PreTrainedModel], shelf: Any, episode: Episode
+    make_model: Callable[..., PreTrainedModel], shelf: Shelf, episode: Episode
 ) -> None:
     plain = shelf.request("generator", episode)
     short = make_model("llama", max_position_embeddings=plain.num_tokens)

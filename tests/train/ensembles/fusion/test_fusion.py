@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,11 +11,13 @@ import torch
 from envs.fusion import LogitFusion
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Chapter, Cost, Episode, StoryContext
+from rewards.fused_request import fused_request
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.fusion import ProductOfExperts
 from rewards.likelihood.rounding import largest_difference
+from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.types import Likelihood, ScoreRequest
-from train.ensembles.fusion import FittedFusion, context_nlls, fit
+from train.ensembles.fusion import FittedFusion, context_nlls, fit, load, untrained
 from train.ensembles.fusion_rules import (
     Adaptive,
     Contrastive,
@@ -27,8 +28,8 @@ from train.ensembles.fusion_rules import (
     Seats,
     WithAndWithoutContext,
 )
-from train.ensembles.fusion_scoring import fusion_scorer, requests_of
 from train.ensembles.routing_rules import ComplementaryRouter, TokenRouter
+from train.ensembles.shelf import Shelf
 
 RULES: list[tuple[FusionRule, tuple[str, ...]]] = [
     (Product(), ()),
@@ -53,9 +54,13 @@ def episodes(world: StoryWorldSource) -> dict[str, list[Episode]]:
 
 
 def likelihoods(fitted: FittedFusion, episodes: list[Episode]) -> list[Likelihood]:
+    """Scored as every outcome is."""
     shelf = fitted.shelf
-    requests = requests_of(shelf, episodes, fitted.outcomes(episodes))
-    return fusion_scorer(shelf, fitted.seats.writers).score(requests)
+    encoder = shelf.encoders["generator"]
+    rules = StatusRules()
+    reward = LikelihoodImprovement(shelf, encoder, (), rules, writers=shelf.encoders)
+    pairs = list(zip(episodes, fitted.outcomes(episodes), strict=True))
+    return [under for under, _ in reward.likelihoods(pairs)]
 
 
 def cost_per_token(fitted: FittedFusion, episodes: list[Episode]) -> float:
@@ -67,14 +72,14 @@ def cost_per_token(fitted: FittedFusion, episodes: list[Episode]) -> float:
 def test_a_learned_fusion_gains_on_validation_is_kept_whole_and_scores_as_it_was_learned(
     rule: FusionRule,
     writers: tuple[str, ...],
-    shelf: Any,
+    shelf: Shelf,
     episodes: dict[str, list[Episode]],
     tmp_path: Path,
 ) -> None:
-    env = LogitFusion(rule, writers, epochs=2, learning_rate=0.02, batch_size=1)
+    env = LogitFusion(rule=rule, writers=writers, epochs=2, learning_rate=0.02, batch_size=1)
     fitted = fit(env, shelf, episodes["train"], episodes["validation"], seed=0)
     reported = fitted.report["validation_nll"]
-    before = cost_per_token(fitted.untrained, episodes["validation"])
+    before = cost_per_token(untrained(env, shelf, 0), episodes["validation"])
     after = cost_per_token(fitted, episodes["validation"])
     assert before == pytest.approx(reported[0], abs=1e-4)
     assert after == pytest.approx(min(reported), abs=1e-4)
@@ -82,16 +87,15 @@ def test_a_learned_fusion_gains_on_validation_is_kept_whole_and_scores_as_it_was
     assert sum(fitted.report.get("shares", {"all": 1}).values()) == pytest.approx(1)
 
     fitted.save(tmp_path)
-    again = FittedFusion.load(tmp_path, shelf)
-    assert again.env == env
+    again = load(env, tmp_path, shelf)
     assert again.outcomes(episodes["test"]) == fitted.outcomes(episodes["test"])
 
 
 @pytest.mark.parametrize(("rule", "writers"), [(Adaptive(), ()), (TokenRouter(), ())])
 def test_an_outcome_depends_on_the_context_and_not_on_the_chapter(
-    rule: FusionRule, writers: tuple[str, ...], shelf: Any, episodes: dict[str, list[Episode]]
+    rule: FusionRule, writers: tuple[str, ...], shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
-    env = LogitFusion(rule, writers, weights="fixed")
+    env = LogitFusion(rule=rule, writers=writers, weights="fixed")
     fitted = fit(env, shelf, [], episodes["validation"], seed=0)
     (episode, other) = episodes["test"]
     another_chapter = replace(episode, chapter=Chapter("", "Nobody came, and the ring was lost."))
@@ -101,10 +105,10 @@ def test_an_outcome_depends_on_the_context_and_not_on_the_chapter(
 
 
 def test_adaptive_weights_are_those_of_the_contexts_likelihood(
-    shelf: Any, episodes: dict[str, list[Episode]]
+    shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
     (episode,) = episodes["test"][:1]
-    fitted = fit(LogitFusion(Adaptive(), weights="fixed"), shelf, [], [], seed=0)
+    fitted = fit(LogitFusion(rule=Adaptive(), weights="fixed"), shelf, [], [], seed=0)
     losses = []
     for name in shelf.names:
         ids = shelf.request(name, episode).prefix_ids
@@ -118,9 +122,9 @@ def test_adaptive_weights_are_those_of_the_contexts_likelihood(
 
 
 def test_context_aware_at_strength_zero_is_the_writer_alone(
-    shelf: Any, episodes: dict[str, list[Episode]]
+    shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
-    env = LogitFusion(WithAndWithoutContext(0.0), ("generator",), weights="fixed")
+    env = LogitFusion(rule=WithAndWithoutContext(0.0), writers=("generator",), weights="fixed")
     found = likelihoods(fit(env, shelf, [], [], seed=0), episodes["test"])
     plain = [shelf.request("generator", episode) for episode in episodes["test"]]
     alone = DenseScorer(shelf.model("generator")).score(plain)
@@ -128,12 +132,13 @@ def test_context_aware_at_strength_zero_is_the_writer_alone(
 
 
 def test_who_reads_no_context_reads_the_prompt_without_it(
-    shelf: Any, episodes: dict[str, list[Episode]]
+    shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
     (episode,) = episodes["test"][:1]
-    env = LogitFusion(WithAndWithoutContext(), ("generator",), weights="fixed")
+    env = LogitFusion(rule=WithAndWithoutContext(), writers=("generator",), weights="fixed")
     outcomes = fit(env, shelf, [], [], seed=0).outcomes([episode])
-    (request,) = requests_of(shelf, [episode], [replace(outcomes[0], plan="Ann pays.")])
+    fusion = replace(outcomes[0], plan="Ann pays.")
+    request = fused_request(shelf.request, episode, fusion)
     full = shelf.request("generator", episode, "Ann pays.")
     bare = shelf.request("generator", replace(episode, context=StoryContext(())))
     assert request.token_ids == full.token_ids
@@ -141,9 +146,9 @@ def test_who_reads_no_context_reads_the_prompt_without_it(
 
 
 def test_searched_weights_gain_within_their_budget(
-    shelf: Any, episodes: dict[str, list[Episode]]
+    shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
-    env = LogitFusion(Product(), weights="searched", evaluations=9)
+    env = LogitFusion(rule=Product(), weights="searched", evaluations=9)
     fitted = fit(env, shelf, episodes["train"], episodes["validation"], seed=0)
     reported = fitted.report["validation_nll"]
     assert len(reported) == 9
@@ -152,23 +157,25 @@ def test_searched_weights_gain_within_their_budget(
     assert found == pytest.approx(min(reported), abs=1e-4)
 
 
-def test_costs_count_what_every_seat_reads(shelf: Any, episodes: dict[str, list[Episode]]) -> None:
+def test_every_seat_reads_its_prompt_and_writes(
+    shelf: Shelf, episodes: dict[str, list[Episode]]
+) -> None:
     (episode,) = episodes["test"][:1]
-    read = shelf.request("generator", episode).num_tokens
-    context = len(shelf.request("generator", episode).prefix_ids)
-    (product,) = fit(LogitFusion(Product(), weights="fixed"), shelf, [], [], 0).costs([episode])
-    assert {
-        name: (cost.calls, cost.read_tokens) for name, cost in product.items()
-    } == dict.fromkeys(shelf.names, (1, read))
-    (adaptive,) = fit(LogitFusion(Adaptive(), weights="fixed"), shelf, [], [], 0).costs([episode])
-    assert adaptive["north"] == Cost(calls=2, read_tokens=read + context)
+    request = shelf.request("generator", episode)
+    bare = shelf.request("generator", replace(episode, context=StoryContext(())))
+    own = len(request.prefix_ids + request.guidance_ids)
+    product = untrained(LogitFusion(rule=Product()), shelf, 0)
+    assert product.costs([episode]) == [dict.fromkeys(shelf.names, Cost(1, own, 40))]
+    env = LogitFusion(rule=WithAndWithoutContext(), writers=("generator",))
+    both = own + len(bare.prefix_ids + bare.guidance_ids)
+    assert untrained(env, shelf, 0).costs([episode]) == [{"generator": Cost(2, both, 80)}]
 
 
 def test_a_writer_with_another_vocabulary_is_refused_unless_read_by_its_strings(
-    mixed_shelf: Any, episodes: dict[str, list[Episode]]
+    mixed_shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
-    env = LogitFusion(Mixture(), epochs=1)
-    with pytest.raises(ValueError, match="foreign has another vocabulary"):
+    env = LogitFusion(rule=Mixture(), epochs=1)
+    with pytest.raises(ValueError, match="generator and foreign give"):
         fit(env, mixed_shelf, [], [], seed=0)
     by_string = replace(env, vocabulary="by_string")
     fitted = fit(by_string, mixed_shelf, episodes["train"], episodes["validation"], seed=0)
@@ -181,7 +188,7 @@ def test_a_writer_with_another_vocabulary_is_refused_unless_read_by_its_strings(
 
 
 def test_a_context_is_measured_in_nats_per_token_of_the_reference(
-    mixed_shelf: Any, episodes: dict[str, list[Episode]]
+    mixed_shelf: Shelf, episodes: dict[str, list[Episode]]
 ) -> None:
     (episode,) = episodes["test"][:1]
     seats = Seats(("generator", "foreign"))

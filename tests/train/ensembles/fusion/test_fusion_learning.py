@@ -48,7 +48,7 @@ def start_of(rule: FusionRule, *numbers: int) -> dict[str, Tensor]:
 
 def test_learned_shares_are_the_optimum() -> None:
     rule = Mixture()
-    env = LogitFusion(rule, learning_rate=0.1, epochs=300, patience=20)
+    env = LogitFusion(rule=rule, learning_rate=0.1, epochs=300, patience=20)
     start = start_of(rule, 2, 2, 2)
     found = learn(env, FusionLoss(rule, as_given), start, [SEVEN_TO_THREE], [SEVEN_TO_THREE], 0)
     shares_K = found.numbers["log_shares"].softmax(0)
@@ -81,7 +81,7 @@ def test_a_search_over_a_gate_is_refused() -> None:
 def test_learned_weights_of_a_product_are_the_optimum() -> None:
     # Odds 9^(w - v) : 1 are 7:3 at w - v = ln(7/3) / ln 9.
     rule = Product()
-    env = LogitFusion(rule, learning_rate=0.05, epochs=200, patience=20)
+    env = LogitFusion(rule=rule, learning_rate=0.05, epochs=200, patience=20)
     start = start_of(rule, 2, 2, 2)
     found = learn(env, FusionLoss(rule, as_given), start, [SEVEN_TO_THREE], [SEVEN_TO_THREE], 0)
     first, second = found.numbers["weights"].tolist()
@@ -90,7 +90,7 @@ def test_learned_weights_of_a_product_are_the_optimum() -> None:
 
 def test_the_start_is_kept_where_learning_does_not_help_on_validation() -> None:
     rule = Mixture()
-    env = LogitFusion(rule, epochs=30, patience=2)
+    env = LogitFusion(rule=rule, epochs=30, patience=2)
     other_way = chapter([0, 1], (9, 1), (1, 9))
     start = start_of(rule, 2, 2, 2)
     found = learn(env, FusionLoss(rule, as_given), start, [SEVEN_TO_THREE], [other_way], 0)
@@ -117,7 +117,7 @@ HINTED = HeldChapter(
 
 def test_a_token_router_learns_whom_to_ask_from_what_stands_before() -> None:
     rule = TokenRouter()
-    env = LogitFusion(rule, learning_rate=0.1, epochs=100, patience=10)
+    env = LogitFusion(rule=rule, learning_rate=0.1, epochs=100, patience=10)
     found = learn(env, FusionLoss(rule, as_given), start_of(rule, 2, 2, 2), [HINTED], [HINTED], 0)
     # Equal shares would cost ln 2.
     assert found.validation_nll[0] == pytest.approx(math.log(2))
@@ -130,7 +130,7 @@ def test_a_token_router_learns_whom_to_ask_from_what_stands_before() -> None:
 def test_a_writer_who_costs_more_than_it_gains_is_asked_no_more() -> None:
     # The second is never better, and a tenth of a nat dearer.
     rule = TokenRouter(costs=(0.0, 0.1))
-    env = LogitFusion(rule, learning_rate=0.1, epochs=100, patience=10)
+    env = LogitFusion(rule=rule, learning_rate=0.1, epochs=100, patience=10)
     alike = chapter([0, 1], (1, 1), (1, 1))
     loss = FusionLoss(rule, as_given)
     start = start_of(rule, 2, 2, 2)
@@ -142,7 +142,7 @@ def test_a_writer_who_costs_more_than_it_gains_is_asked_no_more() -> None:
 
 def test_a_complementary_router_gains_where_no_writer_is_right() -> None:
     rule = ComplementaryRouter(rank=2)
-    env = LogitFusion(rule, learning_rate=0.1, epochs=100, patience=20)
+    env = LogitFusion(rule=rule, learning_rate=0.1, epochs=100, patience=20)
     hinted = HeldChapter(
         (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), torch.zeros(2, 2)), torch.tensor([0, 1])
     )
