@@ -249,6 +249,14 @@ class Agent(Protocol):
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]: ...
 
 
+class VoicedAgent(Agent, Protocol):
+    """An agent that speaks otherwise in some roles, such as with adapters of their own."""
+
+    @property
+    def voices(self) -> Sequence[str]: ...
+    def reply_as(self, voice: str, conversations: Sequence[Conversation]) -> list[Reply]: ...
+
+
 class Env(Protocol):
     """What is played with an episode. Whole batches, so that every model call is batched."""
 

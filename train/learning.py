@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -13,15 +14,16 @@ from transformers import PreTrainedModel
 import envs
 import rewards
 from envs.types import Rollout
+from envs.voices import voices
 from rewards.types import Score
 from train import algorithms, ranks, zero
-from train.adapters import peft_config
+from train.adapters import peft_config, trained_roles
 from train.algorithms import train_policy
 from train.cache import digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.local_member import member_weights
 from train.logs import BEFORE_ANY_STEP, MetricLog
-from train.models import model_digest, save_model
+from train.models import VOICES, model_digest, save_model
 from train.monitors.start import start_monitor
 from train.monitors.stop import StoppedByMonitor
 from train.nonfinite import NonFiniteGuard
@@ -103,6 +105,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),
+                roles=trained_roles(config, run.env),
                 noise=noise,
                 deepspeed=config.distributed.as_deepspeed(),
             )
@@ -111,7 +114,12 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             newest = checkpoints.newest()
             kept_in = newest.path if newest else folder.checkpoints_dir
             raise StoppedByMonitor.because(monitor.stopped, folder.path, kept_in)
-        if isinstance(policy, PeftModel):
+        if voices(policy):
+            # Adapters of several roles cannot all be merged into one set of weights.
+            if ranks.is_main():
+                policy.save_pretrained(str(kept / "policy" / VOICES))
+            policy = cast(PeftModel, policy).unload()
+        elif isinstance(policy, PeftModel):
             # Into copies of the weights: those of the base may be the generator's.
             policy = policy.merge_and_unload(safe_merge=True)
         save_model(policy, tokenizer, kept / "policy")

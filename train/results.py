@@ -93,7 +93,7 @@ def open_journal(run: Run) -> Journal:
         "generator_settings": replace(config.generator, model=ModelConfig()),
         "env": config.env,
         "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
-        "writers": {name: model_digest(run.made(name)) for name in config.writers},
+        "writers": {name: model_digest(model) for name, model in run.writers.items()},
         "prompts": config.prompts,
         "scorer": config.scorer,
         "data": run.source.key(),
@@ -114,9 +114,9 @@ def keep_models(run: Run, folder: RunFolder) -> None:
         "warm_start": run.warm_start if config.warm_start and not is_ensemble else None,
         "sft_baseline": None if is_ensemble else run.sft_baseline,
         **{
-            f"{WRITER}{name}": run.made(name)
-            for name, writer in config.writers.items()
-            if writer.is_trained
+            f"{WRITER}{name}": model
+            for name, model in run.writers.items()
+            if config.writers[name].is_trained
         },
     }
     trained = {stage: str(model.path) for stage, model in made.items() if model is not None}

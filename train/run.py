@@ -20,7 +20,7 @@ from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
-from train.adapters import shares_weights
+from train.adapters import check_role_adapters, shares_weights
 from train.algorithms import check_trainer, order_of
 from train.cache import Cache
 from train.config.build import build
@@ -87,6 +87,7 @@ class Run:
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)
         if not is_trained:
+            check_role_adapters(config, env)
             distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -139,8 +140,10 @@ class Run:
     @cached_property
     def reward(self) -> LikelihoodImprovement:
         model, tokenizer = self.writer
+        # An ensemble may put one writer against itself.
+        by_name = self.config.writers or isinstance(self.env, Ensemble)
         return LikelihoodImprovement(
-            self.shelf if self.config.writers else self.shelf.writer(GENERATOR).scorer,
+            self.shelf if by_name else self.shelf.writer(GENERATOR).scorer,
             self.shelf.writer(GENERATOR).encoder,
             self.terms,
             build_rules(self.config.reward),
@@ -157,17 +160,20 @@ class Run:
 
         def bring(name: str, writer: GeneratorConfig) -> Writer:
             key, sharding = f"writers.{name}.model", config.scorer.sharding
-            loaded = load_frozen(self.made(name), key, sharding, writer.quantization)
+            loaded = load_frozen(self.writers[name], key, sharding, writer.quantization)
             return self._dressed(*loaded, writer)
 
         load = {name: partial(bring, name, writer) for name, writer in config.writers.items()}
         own = {GENERATOR: lambda: self._dressed(*self.writer, config.generator)}
         return Shelf(own | load, partial(self._dressed, limits=config.generator), config.scorer)
 
-    def made(self, writer: str) -> ModelConfig:
-        """Another writer than the generator: given by path, or trained and kept."""
-        kept = self.kept.get(f"{WRITER}{writer}")
-        return kept or self.stages.writer(writer, self.config.writers[writer])
+    @cached_property
+    def writers(self) -> dict[str, ModelConfig]:
+        """The writers beside the generator, by name: given by path, or trained and kept."""
+        return {
+            name: self.kept.get(f"{WRITER}{name}") or self.stages.writer(name, writer)
+            for name, writer in self.config.writers.items()
+        }
 
     def _dressed(
         self,

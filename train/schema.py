@@ -121,6 +121,9 @@ class LoraConfig:
     """Scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
+    per_role: bool = False
+    """Adapters of its own for each role of the env that learns, on weights that all roles share; a
+    role of the policy that does not learn speaks without any. With PPO alone."""
 
 
 @dataclass(frozen=True)

@@ -158,11 +158,15 @@ def policy_at(place: Path | str, prepared: Run, trained: RunFolder) -> ModelConf
     """
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    from train.models import check_model
+    from train.models import check_model, voice_folders
 
     config = find_adapter_config_file(str(place))
     own = isinstance(place, Path) and place.is_relative_to(trained.path)
     policy = replace(prepared.base_policy, path=str(place), revision=None)
+    by_role = {} if (Path(place) / "config.json").is_file() else voice_folders(place)
+    if by_role:
+        # Of a checkpoint, which has no weights beside them.
+        config = str(next(iter(by_role.values())) / "adapter_config.json")
     if config is not None and own:
         policy = replace(prepared.warm_start, adapter=str(place))
     elif config is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -84,16 +85,15 @@ class Learned:
 
     def network(self, num_features: int, num_writers: int) -> nn.Module:
         width = self.env.hidden_size
-        if self.env.router == "matrix":
-            # A context's factors are linear in its features, each writer has factors of its own.
-            layers = (nn.Linear(num_features, width), nn.Linear(width, num_writers))
-            return nn.Sequential(nn.BatchNorm1d(num_features, affine=False), *layers)
-        return nn.Sequential(
-            nn.BatchNorm1d(num_features, affine=False),
-            nn.Linear(num_features, width),
-            nn.GELU(),
-            nn.Linear(width, num_writers),
-        )
+        # A context's factors are linear in its features, each writer has factors of its own.
+        bend = nn.Identity() if self.env.router == "matrix" else nn.GELU()
+        layers = {
+            "scale": nn.BatchNorm1d(num_features, affine=False),
+            "factors": nn.Linear(num_features, width),
+            "bend": bend,
+            "scores": nn.Linear(width, num_writers),
+        }
+        return nn.Sequential(OrderedDict(layers))
 
     def fit(
         self, features_ED: Tensor, worth_EW: Tensor, val_features_ED: Tensor, val_worth_EW: Tensor
@@ -111,8 +111,7 @@ class Learned:
         return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def scores(self, arrays: Arrays, features_ED: Tensor) -> Tensor:
-        (num_writers,) = list(arrays.values())[-1].shape
-        network = self.network(features_ED.shape[1], num_writers)
+        network = self.network(features_ED.shape[1], len(arrays["scores.bias"]))
         network.load_state_dict(dict(arrays))
         with torch.no_grad():
             return network.eval()(features_ED)

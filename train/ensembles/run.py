@@ -99,7 +99,7 @@ def _fitted(run: Run, env: Ensemble) -> Path:
     key = {
         "env": run.config.env,
         "generator": model_digest(run.generator),
-        "writers": {name: model_digest(run.made(name)) for name in run.config.writers},
+        "writers": {name: model_digest(model) for name, model in run.writers.items()},
         "prompts": asdict(run.config.prompts),
         "limits": [
             {**asdict(g), "model": None, "training": None, "reading": None}

@@ -217,9 +217,10 @@ def check_ensemble(env: Ensemble, writers: Mapping[str, object]) -> None:
     """Refuses, before any work is done, an env of writers who are not there.
 
     Raises:
-        ValueError: there is no writer beside the generator, or none of a name.
+        ValueError: there is no writer beside the generator, where the env names not it alone, or
+            none of a name.
     """
-    if not writers:
+    if not writers and set(env.writers) != {GENERATOR}:
         raise ValueError(
             "writers: this env wants other writers beside the generator, and there are none; "
             "choose some with writers=storyworld_halves, or add writers.<name>.model.path"

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from train.analysis.exports import improvements_table, label
+from train.models import voice_folders
 from train.run_folder import RunFolder
 
 _BODY = """\
@@ -55,6 +56,17 @@ from peft import AutoPeftModelForCausalLM
 
 model = AutoPeftModelForCausalLM.from_pretrained("{name}")"""
 
+_ROLE_USE = """
+
+# Adapters of each role are in roles/: speak with those of the role that is asked.
+from peft import PeftModel
+
+roles = {roles}
+model = PeftModel.from_pretrained(model, f"{name}/roles/{{roles[0]}}", adapter_name=roles[0])
+for role in roles[1:]:
+    model.load_adapter(f"{name}/roles/{{role}}", adapter_name=role)
+model.set_adapter(roles[0])"""
+
 
 def model_card(folder: Path, source: Path, trained: RunFolder) -> str:
     """The card of the model in `folder`, which was exported from `source` in the run's folder.
@@ -74,10 +86,13 @@ def model_card(folder: Path, source: Path, trained: RunFolder) -> str:
         eval_results=_results(evaluation, config) if evaluation else None,
     )
     use = _ADAPTER_USE if adapter.is_file() else _MODEL_USE
+    roles = list(voice_folders(folder))
+    if roles:
+        use = _MODEL_USE + _ROLE_USE
     body = _BODY.format(
         name=name,
         paper=_PAPER,
-        use=use.format(name=name),
+        use=use.format(name=name, roles=roles),
         settings="\n".join(f"| {key} | {value} |" for key, value in _settings(config, trained)),
         evaluation=_as_markdown(evaluation) if evaluation else "Of this checkpoint there is none.",
     )

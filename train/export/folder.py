@@ -11,6 +11,7 @@ from pathlib import Path
 from train.export.card import model_card
 from train.files import sync_tree, write_text
 from train.manifest import check_whole
+from train.models import ADAPTER_WEIGHTS, VOICES, voice_folders
 from train.run_folder import RunFolder
 
 # Of a checkpoint, what belongs to the model; pickled states of a trainer do not.
@@ -32,13 +33,18 @@ def export(source: Path, trained: RunFolder, target: Path) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"to: {target} is not empty; name a new folder")
     files = [f for f in sorted(source.iterdir()) if any(fnmatch(f.name, p) for p in MODEL_FILES)]
-    if not any(file.suffix == ".safetensors" for file in files):
+    by_role = voice_folders(source)
+    if not by_role and not any(file.suffix == ".safetensors" for file in files):
         raise ValueError(f"{source}: holds no weights in safetensors; name a checkpoint=...")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         for file in files:
             shutil.copy(file, temporary)
+        for role, folder in by_role.items():
+            (temporary / VOICES / role).mkdir(parents=True)
+            for file in (folder / "adapter_config.json", folder / ADAPTER_WEIGHTS):
+                shutil.copy(file, temporary / VOICES / role)
         write_text(temporary / "README.md", model_card(temporary, source, trained))
         sync_tree(temporary)
         temporary.chmod(0o755)
