@@ -98,11 +98,12 @@ class MixtureScorer:
             ValueError: a generator has a vocabulary of its own, and none of the others has the
                 reference's.
         """
-        device = self.models[generators[0]].device
-        own = [
-            self._rows[name].head(states_NH.to(self.models[name].device)).to(device)
-            for name, states_NH in zip(generators, states, strict=True)
-        ]
+        devices = [self.models[name].device for name in generators]
+        with own_precision(*devices):
+            own = [
+                self._rows[name].head(states_NH.to(device)).to(devices[0])
+                for name, device, states_NH in zip(generators, devices, states, strict=True)
+            ]
         reference = next((i for i, name in enumerate(generators) if name not in self.maps), None)
         if reference is None:
             raise ValueError(

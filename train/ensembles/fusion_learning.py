@@ -85,10 +85,10 @@ class FusionLoss:
             chunk = slice(first, first + self.positions_per_chunk)
             states = [own[chunk] for own in chapter.states]
             gold_N1 = chapter.gold_N[chunk, None]
+            logits_NV = self.logits_of(states)
             combine = combine_of(numbers, chapter.context_nll_K)
             if isinstance(combine, StateCombine):
-                combine = combine.at(states[0])
-            logits_NV = self.logits_of(states)
+                combine = combine.at(states[0].to(logits_NV[0].device))
             log_p_NV = combine(logits_NV).log_softmax(-1)
             cost = -log_p_NV.gather(1, gold_N1.to(log_p_NV.device)).sum()
             penalty = self.rule.penalty(numbers, states[0])

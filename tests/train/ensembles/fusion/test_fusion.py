@@ -29,7 +29,7 @@ from train.ensembles.fusion_rules import (
     WithAndWithoutContext,
 )
 from train.ensembles.routing_rules import ComplementaryRouter, TokenRouter
-from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import Shelf, check_ensemble
 
 RULES: list[tuple[FusionRule, tuple[str, ...]]] = [
     (Product(), ()),
@@ -129,6 +129,12 @@ def test_context_aware_at_strength_zero_is_the_writer_alone(
     plain = [shelf.request("generator", episode) for episode in episodes["test"]]
     alone = DenseScorer(shelf.model("generator")).score(plain)
     assert largest_difference(found, alone) <= 1e-5
+
+
+def test_a_writer_against_itself_needs_no_others() -> None:
+    check_ensemble(LogitFusion(rule=WithAndWithoutContext(), writers=("generator",)), {})
+    with pytest.raises(ValueError, match="wants other writers beside the generator"):
+        check_ensemble(LogitFusion(rule=Product()), {})
 
 
 def test_who_reads_no_context_reads_the_prompt_without_it(
