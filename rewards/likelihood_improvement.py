@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from envs.types import Choice, Episode, Fusion, Merge, Outcome, Rollout
+from envs.types import GENERATOR, Choice, Episode, Fusion, Merge, Outcome, Rollout
 from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
+from rewards.fused_request import fused_request
 from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
 from rewards.likelihood.realigned import realigned
 from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import (
     BackgroundScorer,
-    Combine,
     Likelihood,
     LikelihoodScorer,
     Measured,
-    Mixture,
     Pair,
     Score,
     ScoreRequest,
@@ -179,13 +177,13 @@ class LikelihoodImprovement:
         """What is asked about an episode: under the outcome and without it, of the chapter of
         another episode or of its own.
         """
-        encoder = self._encoder_of(episode, outcome)
+        writer = outcome.writer if isinstance(outcome, Choice | Merge) else GENERATOR
+        encoder = self._encoder_of(episode, writer)
         plain, own = self.encoder.request(episode), encoder.request(episode, outcome.plan)
         if isinstance(outcome, Choice | Merge):
-            own = replace(own, writer=outcome.writer)
+            own = replace(own, writer=writer)
         elif isinstance(outcome, Fusion):
-            combine = cast(Combine, outcome.combine)
-            own = replace(own, mixture=Mixture(outcome.writers, combine))
+            own = fused_request(self._layout, episode, outcome)
         num_plan_tokens = len(own.guidance_ids) - len(encoder.request(episode).guidance_ids)
         own = replace(own, gold_ids=encoder.request(chapter_of).gold_ids)
         plain = replace(plain, gold_ids=self.encoder.request(chapter_of).gold_ids)
@@ -194,16 +192,19 @@ class LikelihoodImprovement:
             ends = (encoder.gold_ends(chapter_of), self.encoder.gold_ends(chapter_of))
         return _Asked(own, plain, num_plan_tokens, ends)
 
-    def _encoder_of(self, episode: Episode, outcome: Outcome) -> GeneratorEncoder:
+    def _layout(self, writer: str, episode: Episode, plan: str) -> ScoreRequest:
+        return self._encoder_of(episode, writer).request(episode, plan)
+
+    def _encoder_of(self, episode: Episode, writer: str) -> GeneratorEncoder:
         """Lays the episode out for whoever writes."""
-        if not isinstance(outcome, Choice | Merge):
+        if writer == GENERATOR:
             return self.encoder
-        if outcome.writer not in self.writers:
+        if writer not in self.writers:
             raise ValueError(
-                f"episode {episode.episode_id}: there is no writer {outcome.writer!r}; there are "
+                f"episode {episode.episode_id}: there is no writer {writer!r}; there are "
                 f"{', '.join(self.writers) or 'none'}"
             )
-        return self.writers[outcome.writer]
+        return self.writers[writer]
 
     def _pairs(self, asked: Sequence[_Asked]) -> list[Pair]:
         """The likelihoods under outcomes and without; baselines come from the store."""

@@ -78,10 +78,10 @@ class Run:
         learn from.
         """
         _check_models(config)
-        _check_scorer(config)
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
+        _check_scorer(config, env)
         if isinstance(env, Ensemble):
             check_ensemble(env, config.writers)
         else:
@@ -145,13 +145,15 @@ class Run:
     @cached_property
     def reward(self) -> LikelihoodImprovement:
         kept_in = Path(self.config.cache_dir) / "likelihoods"
+        # An ensemble may put one writer against itself.
+        by_name = bool(self.config.writers) or isinstance(self.env, Ensemble)
         if self.pooled is not None:
             scorer, window = self.pooled.scorer, context_window(self.pooled.config)
             encoder = self.stages.encoder(self.pooled.tokenizer, window)
             store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
         else:
             reference = self.shelf.writer(GENERATOR)
-            scorer = self.shelf if self.config.writers else reference.scorer
+            scorer = self.shelf if by_name else reference.scorer
             encoder = reference.encoder
             store = baseline_store(reference.model, reference.tokenizer, kept_in)
         return LikelihoodImprovement(
@@ -162,7 +164,7 @@ class Run:
             store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),
-            self.shelf.encoders if self.config.writers else None,
+            self.shelf.encoders if by_name else None,
         )
 
     @cached_property
@@ -273,10 +275,10 @@ def _books(config: RunConfig, is_trained: bool) -> Source:
     return source
 
 
-def _check_scorer(config: RunConfig) -> None:
-    if config.writers and config.scorer.kind == "ray":
+def _check_scorer(config: RunConfig, env: object) -> None:
+    if (config.writers or isinstance(env, Ensemble)) and config.scorer.kind == "ray":
         raise ValueError(
-            "scorer: the workers of a pool hold one generator, and this run has other writers; "
+            "scorer: the workers of a pool hold one generator, and this run has several writers; "
             "take scorer=ranks"
         )
 

@@ -21,7 +21,7 @@ PEAK_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 
 FLOPS_PER_WEIGHT = 6 + 2
 PARTS = ("rollout", "waiting", "scoring", "update", "outside")
 """Where the time of a step goes, logged as `time/<part>_s`: sampling, waiting for a pool or for
-other processes, the rest of the reward, learning, and, outside of steps, probes, checkpoints, logs."""
+other processes, the rest of the reward, learning, and, outside of steps, probes and checkpoints."""
 
 
 class Clock:
