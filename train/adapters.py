@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from envs.collaboration.collaboration import Collaboration
@@ -68,7 +68,7 @@ def check_role_adapters(config: RunConfig, env: Env) -> None:
         )
 
 
-def with_voices(policy: PreTrainedModel, how: PeftLoraConfig, roles: Sequence[str]) -> PeftModel:
+def with_voices(policy: PreTrainedModel, how: PeftConfig, roles: Sequence[str]) -> PeftModel:
     """The policy with adapters for each role, all of which learn."""
     # peft writes the names of the modules that it found into the config that it is given; of the
     # others, which would find the first one's modules as well, it is given those names.

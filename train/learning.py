@@ -33,6 +33,7 @@ from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.scoring_report import say_how_it_scores
 from train.stages import keep
+from train.step_times import StepTimes, TimedReward
 
 # The settings that a trained agent depends on.
 TRAINED_BY = (
@@ -84,7 +85,9 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             folder.metrics_path,
             run.progress.say,
         )
-        recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
+        times = StepTimes()
+        passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
+        recorder = Recorder(log, advance, passes_per_step, times)
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -96,7 +99,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 policy,
                 tokenizer,
                 run.player,
-                run.reward,
+                TimedReward(run.reward, times),
                 order,
                 settings,
                 output_dir=checkpoints.staging_dir,

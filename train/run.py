@@ -211,6 +211,7 @@ def _check_models(config: RunConfig) -> None:
         ("generator.model", config.generator.model),
         ("policy.model", config.policy.model),
         ("monitors.second_generator", config.monitors.second_generator),
+        ("evaluation.second_generator", config.evaluation.second_generator),
         *((f"writers.{name}.model", writer.model) for name, writer in config.writers.items()),
     ):
         if model is not None:

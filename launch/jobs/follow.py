@@ -13,6 +13,7 @@ from launch.jobs.attempts import EXIT_CRASHED
 from launch.jobs.backend import backend_of
 from launch.jobs.heartbeat import beat_path, read_beat
 from launch.jobs.job import Job, JobFolder
+from train.files import write_text
 
 _ENDS = {
     0: "done",
@@ -75,6 +76,7 @@ def cancel(argv: Sequence[str]) -> int:
     backend = backend_of(job.backend)
     if job.id is None or backend.state(job) is None:
         raise ValueError(f"{job.run}: its job has ended already")
+    write_text(job.folder.cancelled_path, job.submission)
     backend.cancel(job)
     print(f"{job.backend} job {job.id} is asked to leave")
     return 0

@@ -78,6 +78,15 @@ class JobFolder:
     def attempts_path(self) -> Path:
         return self.path / "attempts.jsonl"
 
+    @property
+    def cancelled_path(self) -> Path:
+        """Names the submission that its user has cancelled, so that nothing queues it again."""
+        return self.path / "cancelled"
+
+    def is_cancelled(self, job: Job) -> bool:
+        path = self.cancelled_path
+        return path.exists() and path.read_text(encoding="utf-8") == job.submission
+
     def attempt_dir(self, attempt: str) -> Path:
         return self.path / "attempts" / attempt
 

@@ -46,6 +46,8 @@ def main(run: str) -> int:
 def _play(job: Job, node: Node, folder: Path) -> NodeEnd:
     stop = Stop()
     stop.install()
+    # The signals that are for saving are not for torch's launcher, which would kill after 30 s.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     alive = alive_lock(job, node.rank)
     try:
         alive.acquire(timeout=0)
@@ -53,8 +55,7 @@ def _play(job: Job, node: Node, folder: Path) -> NodeEnd:
             attempts.begin(job, node.attempt)
         point = meet(job, node)
         processes = _start(job, node, point, folder)
-        # torch's launcher puts handlers of its own in the place of ours.
-        stop.install(processes)
+        stop.reach(processes)
         return _watch(job, node, processes, stop, folder)
     except Timeout:
         return _refusal(node, f"{job.run}: another job is at work in this run; cancel one of them")
@@ -90,10 +91,13 @@ class Stop:
     processes: Processes | None = None
     _is_passed_on: bool = field(default_factory=lambda: "SLURM_JOB_ID" not in os.environ)
 
-    def install(self, processes: Processes | None = None) -> None:
-        self.processes = processes
+    def install(self) -> None:
         for number in STOPPING:
             signal.signal(number, self._handle)
+
+    def reach(self, processes: Processes) -> None:
+        """From now on these are told; also what came before."""
+        self.processes = processes
         if self.received is not None:
             self._pass_on(signal.Signals[self.received])
 

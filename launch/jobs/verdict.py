@@ -1,7 +1,7 @@
 """`python -m launch.jobs.verdict RUN`: what a job's script asks at the end of an attempt.
 
 Says in one line how it ended, with the error of the process that failed first, and exits with the
-status of `nextchapter train` (0, 2, 3, 75), or with 1 for a crash.
+status of `nextchapter train` (0, 2, 3, 75), 1 for a crash, or 130 where its user cancelled it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import os
 import sys
 from pathlib import Path
 
-from launch.cli import EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
+from launch.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
 from launch.jobs.attempts import verdict
 from launch.jobs.job import JobFolder
 from train.trials import write_end
+
+# After these a job would end the same way again.
+_FINAL = (EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED)
 
 
 def main(run: str) -> int:
@@ -30,7 +33,9 @@ def main(run: str) -> int:
     else:
         who = f"rank {failure.rank}: " if failure.rank >= 0 else ""
         line = f"{who}{failure.message}" + (f" ({failure.log})" if failure.log else "")
-    if status in (EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED):
+    if status not in _FINAL and job.folder.is_cancelled(job):
+        status, line = EXIT_INTERRUPTED, f"cancelled; {line}"
+    if status in (*_FINAL, EXIT_INTERRUPTED):
         write_end(Path(run), status, line)
     print(f"nextchapter launch: attempt {attempt}: {line}", file=sys.stderr)
     return status

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from slurm_cluster import SlurmCluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 NEXTCHAPTER = (sys.executable, "-P", "-m", "launch")
 NUM_STEPS = 8
@@ -66,7 +66,7 @@ def newest_checkpoint(run: Path) -> int:
     return max((int(path.name.removeprefix("checkpoint-")) for path in saved), default=0)
 
 
-def wait_until(is_reached: Callable[[], bool], run: Path, timeout_s: float = 300) -> None:
+def wait_until(is_reached: Callable[[], bool], run: Path, timeout_s: float = 600) -> None:
     give_up = time.monotonic() + timeout_s
     while not is_reached():
         log = run / "job" / "job.log"
@@ -74,7 +74,7 @@ def wait_until(is_reached: Callable[[], bool], run: Path, timeout_s: float = 300
         time.sleep(0.05)
 
 
-def wait_for_end(cluster: SlurmCluster, job_id: str, run: Path, timeout_s: float = 300) -> None:
+def wait_for_end(cluster: SlurmCluster, job_id: str, run: Path, timeout_s: float = 600) -> None:
     """Until the job is done; whenever it is queued again, it may start soon."""
     was_pending = False
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from train.step_times import PARTS
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
@@ -45,7 +47,7 @@ OF_TRAINER = {
     ),
 }
 # Measured by the clock.
-TIMES = {"time_s", "step_time"}
+TIMES = {"time_s", "step_time", *(f"time/{part}" for part in PARTS)}
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

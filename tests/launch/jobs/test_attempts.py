@@ -9,6 +9,7 @@ import pytest
 
 from launch.jobs.attempts import Failure, NodeEnd, begin, end, read, verdict
 from launch.jobs.job import Job
+from launch.jobs.verdict import main as ask_verdict
 
 
 def failure(rank: int, status: int, time_s: float, message: str = "") -> Failure:
@@ -75,6 +76,19 @@ def test_nodes_that_were_asked_to_leave_make_a_preemption(make_job: Callable[...
     job = make_job(nodes=2)
     saved = NodeEnd(0, 75, (failure(0, 75, 5.0, "stopped by SIGTERM"),))
     assert ended(job, saved, NodeEnd(1, 75, (failure(1, -15, 4.0),)))[0] == 75
+
+
+def test_a_job_that_its_user_cancelled_is_not_queued_again(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    monkeypatch.setenv("NEXTCHAPTER_ATTEMPT", "a")
+    assert ended(job, NodeEnd(0, 75, (failure(0, 75, 5.0, "stopped by SIGTERM"),)))[0] == 75
+    assert ask_verdict(job.run) == 75
+    job.folder.cancelled_path.write_text("an earlier submission")
+    assert ask_verdict(job.run) == 75
+    job.folder.cancelled_path.write_text(job.submission)
+    assert ask_verdict(job.run) == 130
 
 
 def test_a_node_that_says_nothing_makes_a_crash_even_where_the_others_are_done(
