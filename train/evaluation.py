@@ -260,7 +260,7 @@ class Evaluator:
         name = f"{row.label}, second generator"
 
         def score(plans: Sequence[str], some: Sequence[Episode]) -> list[Attempt]:
-            pairs = list(zip(some, plans, strict=True))
+            pairs = [(e, Guidance(plan)) for e, plan in zip(some, plans, strict=True)]
             started = time.perf_counter()
             found = load().likelihoods(pairs)
             self._did(SCORES, len(pairs), time.perf_counter() - started, name)

@@ -81,8 +81,8 @@ class Prepared:
     def improvement(self, episode_id: str, reply: Reply) -> float:
         """In per cent, of the plan in an answer, whatever the rules of the reward give for it."""
         episode = self._by_id[episode_id]
-        plan = self.env.conclude(episode, reply).outcome.plan
-        ((with_plan, baseline),) = self._run.reward.likelihoods([(episode, plan)])
+        outcome = self.env.conclude(episode, reply).outcome
+        ((with_plan, baseline),) = self._run.reward.likelihoods([(episode, outcome)])
         return improvement_percent(with_plan, baseline)
 
 
