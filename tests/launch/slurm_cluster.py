@@ -97,7 +97,7 @@ class SlurmCluster:
         node that was down is still to be told, such as to end this job, would end the new start.
         """
         give_up = time.monotonic() + SECONDS_TO_START
-        while not re.search(r"Agent queue size:\s*0\b", self.run("sdiag")):
+        while any(map(int, re.findall(r"^Agent [a-z ]+:\s*(\d+)", self.run("sdiag"), re.M))):
             assert time.monotonic() < give_up, "the controller did not get rid of its messages"
             time.sleep(1)
         self.run("scontrol", "update", f"JobId={job_id}", "StartTime=now+4seconds")
