@@ -11,6 +11,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from envs.sampling import Sampling
 from envs.tokens import chat_text, end_id, pad_id
 from envs.types import Answer, Conversation, Reply, Usage
+from envs.voices import NO_VOICE, speaking, voices
 
 # Prime, so that neighbouring seeds share no stream.
 SEED_STRIDE = 1_000_003
@@ -20,7 +21,8 @@ class TransformersAgent:
     """Answers with a local model, in batches; sampled answers follow from `seed`, the inputs, and
     how often it was asked before.
 
-    `on_answered` is told after each batch how many conversations were answered.
+    Where the model has adapters by role, `reply_as` speaks with those of one role, and `reply`
+    without any. `on_answered` is told after each batch how many conversations were answered.
     """
 
     def __init__(
@@ -40,8 +42,17 @@ class TransformersAgent:
         self.on_answered = on_answered
         self._times_asked = 0
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The roles in which it speaks otherwise."""
+        return voices(self.model)
+
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
-        return [self.read(answer) for answer in self.answer(conversations)]
+        return self.reply_as(NO_VOICE, conversations)
+
+    def reply_as(self, voice: str, conversations: Sequence[Conversation]) -> list[Reply]:
+        with speaking(self.model, voice):
+            return [self.read(answer) for answer in self.answer(conversations)]
 
     def answer(self, conversations: Sequence[Conversation]) -> list[Answer]:
         """The answers as token ids, for a trainer."""

@@ -7,7 +7,7 @@ what was done to the frozen generator before it was asked for the likelihood of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -15,6 +15,8 @@ Split = Literal["train", "validation", "test"]
 
 # The member that is trained, in every env.
 POLICY = "policy"
+# The writer against whose plain likelihood every improvement is counted.
+GENERATOR = "generator"
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,36 @@ class Guidance:
     plan: str
 
 
-# Choice, Fusion and Merge will join here; a play always ends in exactly one outcome.
-Outcome = Guidance
+@dataclass(frozen=True)
+class Choice:
+    """An outcome that hands the chapter to another writer, who sees `plan` if there is one."""
+
+    writer: str
+    plan: str = ""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """An outcome in which several writers choose each token of the chapter together.
+
+    `combine` makes one next-token distribution of theirs, in the order of `writers`.
+    """
+
+    writers: tuple[str, ...]
+    combine: Hashable
+    plan: str = ""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """An outcome in which a writer made of several writers' weights writes; `writer` names it."""
+
+    writer: str
+    plan: str = ""
+
+
+Outcome = Guidance | Choice | Fusion | Merge
+"""What a play did to the generator; it always ends in exactly one."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +244,14 @@ class Agent(Protocol):
     """Something that answers a batch of conversations with text."""
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]: ...
+
+
+class VoicedAgent(Agent, Protocol):
+    """An agent that speaks otherwise in some roles, such as with adapters of their own."""
+
+    @property
+    def voices(self) -> Sequence[str]: ...
+    def reply_as(self, voice: str, conversations: Sequence[Conversation]) -> list[Reply]: ...
 
 
 class Env(Protocol):

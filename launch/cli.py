@@ -76,6 +76,11 @@ COMMANDS: Mapping[str, Command] = {
         saved_run_settings={"checkpoint": None, "book": None, "chapter": None, "writing": {}},
         saved_run_groups=("env",),
     ),
+    "prepare": Command(
+        "train.commands.prepare:run",
+        "story information for data=published, made from raw books by an agent",
+        config_name="prepare",
+    ),
     "report": Command(
         "train.commands.report:run",
         "one page on what run=runs/<run>, or several, has shown; figures and tables for a paper",

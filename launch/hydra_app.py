@@ -20,16 +20,18 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from launch.cli import EXIT_OK, Command, report
-from launch.explain import UnknownSetting, is_user_error, unknown_key
+from launch.explain import UnknownSetting, explain, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from train import ranks
 from train.config.hints import did_you_mean
 from train.monitors.stop import StoppedByMonitor
 from train.preemption import Preempted
 from train.progress import ProgressDisplay
+from train.trials import note
 
 _SWITCHES = {
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"),
@@ -134,11 +136,13 @@ class _Jobs:
         with open_dict(config):
             config.run_dir = _as_seen_from_here(folder)
         before = _listing(folder)
+        self._note_trial(overrides=list(HydraConfig.get().overrides.task))
         try:
             with ProgressDisplay().waiting("start"):
                 start = self.command.load()
             return start(config)
         except Exception as error:
+            self._note_trial(error=explain(error))
             is_stop = isinstance(error, StoppedByMonitor)
             if not is_stop and _listing(folder) not in (before, set()):
                 # The line on the terminal says what to mend; this says where it happened. The line
@@ -162,6 +166,13 @@ class _Jobs:
             _remove_if_empty(folder)
             if folder.parent.name == self.command.saved_run_output.partition("/")[0]:
                 _remove_if_empty(folder.parent)
+
+    def _note_trial(self, **told: Any) -> None:
+        """Of a sweep, its folder knows what was asked of each job, and what was refused."""
+        config = HydraConfig.get()
+        if config.mode == RunMode.MULTIRUN and ranks.is_main():
+            with suppress(OSError):
+                note(Path(config.sweep.dir), config.job.num, **told)
 
 
 def _as_seen_from_here(folder: Path) -> str:

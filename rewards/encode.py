@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -72,6 +73,15 @@ class GeneratorEncoder:
         encoded = self._encode_episode(episode)
         is_cut = self._fitting_plan(encoded, plan) != self._section_ids(plan)
         return encoded.cut | ({"plan"} if is_cut else set())
+
+    def gold_ends(self, episode: Episode) -> list[int]:
+        """The byte of y at which each of its scored tokens ends, by the tokenizer's own account."""
+        text = gold_text(episode.chapter)
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        scored = len(self._encode_episode(episode).gold_ids)
+        ends = [end for _, end in offsets["offset_mapping"]][:scored]
+        bytes_before = [0, *itertools.accumulate(len(char.encode()) for char in text)]
+        return [bytes_before[end] for end in ends]
 
     def plan_room(self, episode: Episode) -> int | None:
         """How many tokens of a plan's own text the episode has room for; None for any number."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
-from envs.types import Episode, Rollout
+from envs.types import Choice, Episode, Fusion, Merge, Outcome, Rollout
 from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
 from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
+from rewards.likelihood.realigned import realigned
 from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import (
     BackgroundScorer,
+    Combine,
     Likelihood,
     LikelihoodScorer,
     Measured,
+    Mixture,
     Pair,
     Score,
     ScoreRequest,
@@ -42,15 +46,38 @@ class StatusRules:
                 )
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked about one chapter: under an outcome, and of the generator alone.
+
+    `ends` are the bytes at which the tokens of either end, where another tokenizer cuts them.
+    """
+
+    request: ScoreRequest
+    plain: ScoreRequest
+    num_plan_tokens: int
+    ends: tuple[list[int], list[int]] | None = None
+
+    def on_reference(self, likelihood: Likelihood) -> Likelihood:
+        """The likelihood under the outcome, on the tokens of the generator."""
+        if self.ends is None:
+            return likelihood
+        try:
+            return realigned(likelihood, *self.ends)
+        except ValueError as error:
+            raise ValueError(f"episode {self.plain.episode_id}: {error}") from error
+
+
 class LikelihoodImprovement:
-    """Scores rollouts by what their plans do to the gold chapter's likelihood.
+    """Scores rollouts by what their outcomes do to the gold chapter's likelihood.
 
     One scoring pass measures every plan that the rules do not judge; the reward is the weighted sum
     of the terms, each of which sees one group at a time. Where a term compares the attempts of a
     group, a call has to hold `group_size` attempts at each of its episodes; None takes what comes.
 
     The no-plan likelihood of an episode is computed once for the life of `store`; without one, of
-    this object. `distractors` is asked for other chapters where a term wants them.
+    this object. `distractors` is asked for other chapters where a term wants them. `writers` lay
+    episodes out for the other writers that an outcome may name; the scorer has to know them.
     """
 
     def __init__(
@@ -62,6 +89,7 @@ class LikelihoodImprovement:
         store: LikelihoodStore | None = None,
         group_size: int | None = None,
         distractors: Distractors | None = None,
+        writers: Mapping[str, GeneratorEncoder] | None = None,
     ) -> None:
         self.scorer = scorer
         self.encoder = encoder
@@ -70,6 +98,7 @@ class LikelihoodImprovement:
         self.store = MemoryLikelihoodStore() if store is None else store
         self.group_size = group_size
         self.distractors = distractors
+        self.writers = writers or {}
         self.num_distractors = max((t.num_distractors for t in self.terms), default=0)
         assert distractors is not None or not self.num_distractors
 
@@ -105,72 +134,98 @@ class LikelihoodImprovement:
         """
         if isinstance(self.scorer, BackgroundScorer):
             asked = [r for r in rollouts if self.rules[r.status.value] == "score"]
-            pairs = [pair for rollout in asked for pair in self._requests(rollout)]
-            missing, plans, _ = self._to_score(pairs)
+            missing, plans, _ = self._to_score([a for r in asked for a in self._requests(r)])
             self.scorer.start(missing + plans)
 
     def measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         """What one scoring pass finds out about each rollout, whatever its status."""
         asked = [self._requests(rollout) for rollout in rollouts]
-        pairs = iter(self._pairs([request for requests in asked for request in requests]))
+        pairs = iter(self._pairs([one for requests in asked for one in requests]))
         measured = []
-        for rollout, ((own, plain), *others) in zip(rollouts, asked, strict=True):
+        for rollout, (own, *others) in zip(rollouts, asked, strict=True):
             gold = next(pairs)
             measured.append(
                 Measured(
                     rollout,
                     gold,
                     improvement_percent(gold.with_plan, gold.baseline),
-                    len(own.guidance_ids) - len(plain.guidance_ids),
+                    own.num_plan_tokens,
                     tuple(next(pairs) for _ in others),
-                    sum(len(r.guidance_ids) + len(r.gold_ids) for r, _ in [(own, plain), *others]),
+                    sum(
+                        len(a.request.guidance_ids) + len(a.request.gold_ids)
+                        for a in (own, *others)
+                    ),
                 )
             )
         return measured
 
     def likelihoods(
-        self, plans: Sequence[tuple[Episode, str]]
+        self, outcomes: Sequence[tuple[Episode, Outcome]]
     ) -> list[tuple[Likelihood, Likelihood]]:
-        """For each episode and plan, the gold chapter's likelihood with the plan and without."""
-        asked = [(self.encoder.request(e, plan), self.encoder.request(e)) for e, plan in plans]
+        """For each episode and outcome, the gold chapter's likelihood under it and without it."""
+        asked = [self._asked(episode, outcome, episode) for episode, outcome in outcomes]
         return [(pair.with_plan, pair.baseline) for pair in self._pairs(asked)]
 
-    def _requests(self, rollout: Rollout) -> list[tuple[ScoreRequest, ScoreRequest]]:
-        """With the plan and without: of the gold chapter, then of each distractor in its place."""
-        episode = rollout.episode
-        plain = self.encoder.request(episode)
-        own = self.encoder.request(episode, rollout.outcome.plan)
-        requests = [(own, plain)]
-        if self.distractors is not None:
-            for other in self.distractors.of(episode, self.num_distractors):
-                gold_ids = self.encoder.request(other).gold_ids
-                requests.append(
-                    (replace(own, gold_ids=gold_ids), replace(plain, gold_ids=gold_ids))
-                )
-        return requests
+    def _requests(self, rollout: Rollout) -> list[_Asked]:
+        """Of the gold chapter, then of each distractor in its place."""
+        episode, outcome = rollout.episode, rollout.outcome
+        others = (
+            () if self.distractors is None else self.distractors.of(episode, self.num_distractors)
+        )
+        return [self._asked(episode, outcome, chapter_of) for chapter_of in (episode, *others)]
 
-    def _pairs(self, asked: Sequence[tuple[ScoreRequest, ScoreRequest]]) -> list[Pair]:
-        """The likelihoods of requests with a plan and without; baselines come from the store."""
+    def _asked(self, episode: Episode, outcome: Outcome, chapter_of: Episode) -> _Asked:
+        """What is asked about an episode: under the outcome and without it, of the chapter of
+        another episode or of its own.
+        """
+        encoder = self._encoder_of(episode, outcome)
+        plain, own = self.encoder.request(episode), encoder.request(episode, outcome.plan)
+        if isinstance(outcome, Choice | Merge):
+            own = replace(own, writer=outcome.writer)
+        elif isinstance(outcome, Fusion):
+            combine = cast(Combine, outcome.combine)
+            own = replace(own, mixture=Mixture(outcome.writers, combine))
+        num_plan_tokens = len(own.guidance_ids) - len(encoder.request(episode).guidance_ids)
+        own = replace(own, gold_ids=encoder.request(chapter_of).gold_ids)
+        plain = replace(plain, gold_ids=self.encoder.request(chapter_of).gold_ids)
+        ends = None
+        if own.gold_ids != plain.gold_ids:
+            ends = (encoder.gold_ends(chapter_of), self.encoder.gold_ends(chapter_of))
+        return _Asked(own, plain, num_plan_tokens, ends)
+
+    def _encoder_of(self, episode: Episode, outcome: Outcome) -> GeneratorEncoder:
+        """Lays the episode out for whoever writes."""
+        if not isinstance(outcome, Choice | Merge):
+            return self.encoder
+        if outcome.writer not in self.writers:
+            raise ValueError(
+                f"episode {episode.episode_id}: there is no writer {outcome.writer!r}; there are "
+                f"{', '.join(self.writers) or 'none'}"
+            )
+        return self.writers[outcome.writer]
+
+    def _pairs(self, asked: Sequence[_Asked]) -> list[Pair]:
+        """The likelihoods under outcomes and without; baselines come from the store."""
         missing, plans, known = self._to_score(asked)
         # One call, so that a scorer sees whole groups and can share what they share.
         requests = missing + plans
         scored = dict(zip(requests, self.scorer.score(requests), strict=True))
         self.store.add({b: scored[b] for b in missing})
         found = known | scored
-        return [Pair(found[own], found[plain]) for own, plain in asked]
+        return [Pair(a.on_reference(found[a.request]), found[a.plain]) for a in asked]
 
     def _to_score(
-        self, asked: Sequence[tuple[ScoreRequest, ScoreRequest]]
+        self, asked: Sequence[_Asked]
     ) -> tuple[list[ScoreRequest], list[ScoreRequest], dict[ScoreRequest, Likelihood]]:
         """The baselines that the store lacks, the requests with a plan, and what the store has."""
-        baselines = dict.fromkeys(plain for _, plain in asked)
+        baselines = dict.fromkeys(a.plain for a in asked)
         known = self.store.lookup(baselines)
         # By themselves: the last digits of a plan's likelihood must not depend on what an earlier
         # run has kept, or a resumed run would go another way.
         missing = [replace(b, by_itself=True) for b in baselines if b not in known]
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
-        plans = [own for own in dict.fromkeys(own for own, _ in asked) if own not in baselines]
+        plans = [own for own in dict.fromkeys(a.request for a in asked) if own not in baselines]
         return missing, plans, known
 
     def _score(self, measured: Measured, values: Mapping[str, float]) -> Score:

@@ -38,7 +38,8 @@ class ScoreRequest:
 
     `prefix_ids` is the same for all requests of an episode; `guidance_ids` is what the outcome put
     between it and the chapter; only `gold_ids` is scored. Their meaning is nothing to the scorer.
-    `mixture` is None where the scorer's one generator writes alone.
+    `writer` names the model that writes in the generator's place, `mixture` those that write
+    together; both are None where the scorer's one generator writes alone.
 
     What goes through a model together decides the last digits of each. A request that is scored
     `by_itself` shares no batch, so that no digit of the others depends on whether it is there; it
@@ -51,6 +52,7 @@ class ScoreRequest:
     guidance_ids: TokenIds
     gold_ids: TokenIds
     mixture: Mixture | None = None
+    writer: str | None = None
     by_itself: bool = field(default=False, compare=False)
 
     @property
@@ -69,7 +71,8 @@ class ScoreRequest:
         Neither the episode's name nor the border between prefix and guidance is part of it.
         """
         content = array("q", [len(self.gold_ids), *self.token_ids]).tobytes()
-        by_whom = b"" if self.mixture is None else repr(self.mixture).encode()
+        alone = self.mixture is None and self.writer is None
+        by_whom = b"" if alone else repr((self.writer, self.mixture)).encode()
         return hashlib.sha256(content + by_whom).digest()
 
 

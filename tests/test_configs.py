@@ -7,19 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from envs.sources.storyworld import StoryWorldSource
 from train.config.build import build
 from train.config.validate import parse
+from train.preparing.settings import PrepareConfig
 from train.reward_config import build_terms
 from train.schema import RunConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
     *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
-    *("prompts", "reward", "scorer", "trainer"),
+    *("prompts", "reward", "scorer", "trainer", "writers"),
 )
+# Of `nextchapter prepare`.
+PREPARE_GROUPS = ("agent", "entailment", "wording")
 # What only a user can say.
 SHELF = ["data.paths=[shelf]"]
 SPLITS = ["data.train=a.jsonl", "data.validation=b.jsonl", "data.test=c.jsonl"]
@@ -43,7 +47,7 @@ def choices() -> list[str]:
 
 def test_no_config_file_is_outside_the_groups_that_are_tested() -> None:
     folders = {path.parent.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-    assert folders == {".", "hydra", "env/parts", *GROUPS}
+    assert folders == {".", "hydra", "env/parts", "launch", *GROUPS, *PREPARE_GROUPS}
 
 
 @pytest.mark.parametrize("choice", choices())
@@ -55,6 +59,17 @@ def test_every_choice_composes_and_passes_the_schema(
     if config.curriculum is not None:
         build(config.curriculum, "curriculum")
     build_terms(config.reward)
+
+
+@pytest.mark.parametrize("group", PREPARE_GROUPS)
+def test_every_choice_of_a_preparation_passes_its_schema(group: str) -> None:
+    given = ["data.paths=[shelf]", "run_dir=runs/of_a_test"]
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for file in sorted((CONFIGS / group).glob("*.yaml")):
+            more = {"endpoint": ["agent.base_url=http://127.0.0.1:1/v1", "agent.model=m"]}
+            more["nli"] = ["entailment.model=m"]
+            own = more.get(file.stem, [])
+            parse(PrepareConfig, compose("prepare", [*given, f"{group}={file.stem}", *own]))
 
 
 def test_the_default_is_the_embedded_world(compose_train: Callable[..., DictConfig]) -> None:

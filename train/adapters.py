@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from peft import LoraConfig as PeftLoraConfig
+import copy
+from collections.abc import Sequence
 
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from envs.collaboration.collaboration import Collaboration
+from envs.types import Env
 from train.models import model_digest
 from train.schema import LoraConfig, ModelConfig, RunConfig
 from train.settings.grpo import GrpoSettings
@@ -20,6 +27,58 @@ def peft_config(lora: LoraConfig | None) -> PeftLoraConfig | None:
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
     )
+
+
+def trained_roles(config: RunConfig, env: Env) -> tuple[str, ...]:
+    """The roles that get adapters of their own, sorted; none where all share what is learned."""
+    lora = config.policy.lora
+    if lora is None or not lora.per_role:
+        return ()
+    assert isinstance(env, Collaboration), "checked before"
+    return tuple(sorted(role for role in env.most_turns if env.cast.is_trained(role)))
+
+
+def check_role_adapters(config: RunConfig, env: Env) -> None:
+    """Refuses adapters by role where they would learn from other roles' answers, or not at all.
+
+    Raises:
+        ValueError: the env has one role, or the trainer puts all rows through one adapter.
+    """
+    if config.policy.lora is None or not config.policy.lora.per_role:
+        return
+    key = "policy.lora.per_role"
+    if not isinstance(env, Collaboration):
+        raise ValueError(
+            f"{key}: is for envs with several roles; set it to false, or choose an env"
+        )
+    if isinstance(config.trainer, GrpoSettings):
+        raise ValueError(
+            f"{key}: TRL's GRPO puts all rows of a batch through one set of adapters; take "
+            "trainer=ppo, or set it to false"
+        )
+    if config.trainer.gradient_checkpointing:
+        raise ValueError(
+            f"{key}: with trainer.gradient_checkpointing layers are computed again when another "
+            "role's adapters may be on; set one of the two to false"
+        )
+    if config.distributed.zero_stage:
+        raise ValueError(
+            f"{key}: under DeepSpeed all weights have a gradient in every step, and a role that "
+            "was not heard has none; take distributed=none"
+        )
+
+
+def with_voices(policy: PreTrainedModel, how: PeftConfig, roles: Sequence[str]) -> PeftModel:
+    """The policy with adapters for each role, all of which learn."""
+    # peft writes the names of the modules that it found into the config that it is given; of the
+    # others, which would find the first one's modules as well, it is given those names.
+    adapted = get_peft_model(policy, copy.deepcopy(how), adapter_name=roles[0])
+    assert isinstance(adapted, PeftModel)
+    for role in roles[1:]:
+        adapted.add_adapter(role, copy.deepcopy(adapted.peft_config[roles[0]]))
+    for name, weight in adapted.named_parameters():
+        weight.requires_grad_("lora_" in name)
+    return adapted
 
 
 def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig) -> bool:

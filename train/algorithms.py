@@ -15,6 +15,7 @@ from envs.solo import SoloPlanner
 from envs.types import Episode
 from rewards.types import Reward
 from train import (
+    adapters,
     credit,
     curriculum,
     dynamic_sampling,
@@ -45,7 +46,7 @@ from train.settings.grpo import GrpoSettings, steps_per_generation
 # What a trained policy depends on, whichever algorithm trained it.
 CODE = (
     *(grpo, grpo_settings, ppo, reinforcement, rollouts, dynamic_sampling, signal),
-    *(episode_order, curriculum, nonfinite, zero, lessons, credit, play_sampler),
+    *(episode_order, curriculum, nonfinite, zero, lessons, credit, play_sampler, adapters),
 )
 
 
@@ -121,14 +122,16 @@ def train_policy(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    roles: Sequence[str] = (),
     deepspeed: Mapping[str, Any] | None = None,
     noise: float = 0.0,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.
 
-    `noise` is by how many points the scorer's improvements are off by rounding; `deepspeed` is
-    DeepSpeed's own config, or None for plain data parallelism.
+    Each of the `roles` gets adapters of its own. `noise` is by how many points the scorer's
+    improvements are off by rounding; `deepspeed` is DeepSpeed's own config, or None for plain data
+    parallelism.
     """
     how: dict[str, Any] = {
         "output_dir": output_dir,
@@ -140,5 +143,6 @@ def train_policy(
         "deepspeed": deepspeed,
     }
     if isinstance(settings, PpoSettings):
-        return train_ppo(policy, tokenizer, env, reward, order, settings, **how)
+        return train_ppo(policy, tokenizer, env, reward, order, settings, **how, roles=roles)
+    assert not roles, "checked before"
     return train_grpo(policy, tokenizer, env, reward, order, settings, **how, noise=noise)

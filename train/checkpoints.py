@@ -108,7 +108,8 @@ class Checkpoints:
             yield
         except Exception as error:
             unfinished = _steps(self.staging_dir)
-            if not unfinished:
+            # The disk is in order where another process was lost, and the run goes on by itself.
+            if not unfinished or ranks.lost_another(error):
                 raise
             kept = _steps(self.folder)
             left = f"checkpoint-{max(kept)} is whole" if kept else "there is no earlier one"

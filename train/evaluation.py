@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from envs.agents import TransformersAgent
 from envs.members.endpoint import FAILURES
 from envs.sampling import Sampling
-from envs.types import Env, Episode, PlanStatus, StoryContext
+from envs.types import Env, Episode, Guidance, Outcome, PlanStatus, StoryContext
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.monitors.controls import random_texts
@@ -47,8 +47,21 @@ class Contestant(Generic[T]):
     load: Callable[[], T]
 
 
+@dataclass(frozen=True)
+class Made:
+    """Outcomes for all episodes, in order, and what each took; `key` is what they depend on."""
+
+    outcomes: Sequence[Outcome]
+    play: Sequence[Mapping[str, float]]
+    key: Mapping[str, Any]
+
+
 Planner = Contestant[tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 Writer = Contestant[LikelihoodScorer]
+Second = Contestant[LikelihoodImprovement]
+
+WITHOUT_PLANS = ("empty_plan", "sft_baseline")
+"""Rows that a second generator has nothing to say about."""
 
 
 class Evaluator:
@@ -60,7 +73,7 @@ class Evaluator:
     def __init__(
         self,
         episodes: Sequence[Episode],
-        env: Env,
+        env: Env | None,
         reward: LikelihoodImprovement,
         config: EvaluationConfig,
         seed: int,
@@ -92,17 +105,23 @@ class Evaluator:
         sampling: Sampling,
         progress: ProgressDisplay,
         sft: Writer | None = None,
+        second: Second | None = None,
     ) -> Evaluation:
-        """All rows: each agent under each decoding, the controls, the reference plans."""
+        """All rows: each agent under each decoding, the controls, the reference plans.
+
+        Where there is a `second` generator, each row's plans are scored by it as well.
+        """
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
         has_own = bool(agents) or "true" in references
         num_played = len(agents) * len(self.config.decodings) * len(self.episodes)
         num_given = 2 + len(references) + len(ablated) + (sft is not None)
-        num_given += has_own * (1 + (len(self.episodes) > 1))
-        self._time_left = TimeLeft(
-            {ANSWERS: num_played, SCORES: num_played + num_given * len(self.episodes)}
-        )
+        num_own = has_own * (1 + (len(self.episodes) > 1))
+        num_given += num_own
+        num_scores = num_played + num_given * len(self.episodes)
+        if second is not None:
+            num_scores += num_played + (num_own + len(references)) * len(self.episodes)
+        self._time_left = TimeLeft({ANSWERS: num_played, SCORES: num_scores})
         with progress.stage("evaluate", self._time_left.total) as advance:
             self._advance = advance
             rows = [
@@ -115,22 +134,71 @@ class Evaluator:
                 rows.append(self._other_writer("sft_baseline", sft))
             ablations = [self.plans(n, [e.plans[n] for e in self.episodes]) for n in ablated]
             checks = (self._without_context(),)
+            if second is not None:
+                load = cache(second.load)
+                rows = [
+                    row if row.name in WITHOUT_PLANS else self._again(row, second.digest, load)
+                    for row in rows
+                ]
         found = Evaluation(tuple(rows), tuple(ablations), self._num_cut(), (), checks)
         return found.analysed(self.genres, self.config.bootstrap_samples)
+
+    def ensemble_table(
+        self,
+        made: Mapping[str, Made],
+        oracle_of: Sequence[str],
+        progress: ProgressDisplay,
+    ) -> Evaluation:
+        """Rows of outcomes that no agent has a part in, and the controls.
+
+        `oracle` takes for each episode the best of the rows `oracle_of`: what no choice among them
+        that is made beforehand can beat.
+        """
+        texts = [e.plans["true"] for e in self.episodes if "true" in e.plans]
+        has_texts = len(texts) == len(self.episodes)
+        num_rows = len(made) + 2 + has_texts
+        self._time_left = TimeLeft({SCORES: num_rows * len(self.episodes)})
+        with progress.stage("evaluate", self._time_left.total) as advance:
+            self._advance = advance
+            rows = [self._made(name, some) for name, some in made.items()]
+            rows.append(self._oracle([row for row in rows if row.name in oracle_of]))
+            rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
+            if has_texts:
+                rows.append(self.plans("random_words", random_texts(self.episodes, texts)))
+            checks = (self._without_context(),)
+        found = Evaluation(tuple(rows), (), self._num_cut(), (), checks)
+        return found.analysed(self.genres, self.config.bootstrap_samples)
+
+    def _made(self, name: str, made: Made) -> Row:
+        attempts = []
+        for start, some in self._batches():
+            place = slice(start, start + len(some))
+            make = partial(self._scored, name, made.outcomes[place])
+            attempts += self._kept({"outcomes": name, **made.key}, some, make, name, (SCORES,))
+        attempts = [replace(a, play=p) for a, p in zip(attempts, made.play, strict=True)]
+        row = self._row(name, None, attempts)
+        return replace(row, play=mean_of(a.play for a in attempts))
+
+    def _oracle(self, rows: Sequence[Row]) -> Row:
+        best = [
+            max(attempts, key=lambda a: a.improvement)
+            for attempts in zip(*(row.attempts for row in rows), strict=True)
+        ]
+        return replace(self._row("oracle", None, best), play=mean_of(a.play for a in best))
 
     def plans(self, name: str, plans: Sequence[str]) -> Row:
         """A row of given plans, one per episode."""
         attempts = []
         for start, some in self._batches():
             texts = list(plans[start : start + len(some)])
-            make = partial(self._scored, name, texts)
+            make = partial(self._scored, name, [Guidance(text) for text in texts])
             attempts += self._kept({"plans": texts}, some, make, name, (SCORES,))
         return self._row(name, None, attempts)
 
     def _scored(
-        self, note: str, plans: Sequence[str], episodes: Sequence[Episode]
+        self, note: str, outcomes: Sequence[Outcome], episodes: Sequence[Episode]
     ) -> list[Attempt]:
-        pairs = list(zip(episodes, plans, strict=True))
+        pairs = list(zip(episodes, outcomes, strict=True))
         started = time.perf_counter()
         found = self.reward.likelihoods(pairs)
         self._did(SCORES, len(pairs), time.perf_counter() - started, note)
@@ -173,9 +241,10 @@ class Evaluator:
     ) -> list[Attempt]:
         agent = TransformersAgent(*load(), how, self.config.batch_size, seed)
         started = time.perf_counter()
+        assert self.env is not None, "agents play in an env"
         rollouts = self.env.play(episodes, agent)
         self._did(ANSWERS, len(episodes), time.perf_counter() - started, note)
-        attempts = self._scored(note, [r.outcome.plan for r in rollouts], episodes)
+        attempts = self._scored(note, [r.outcome for r in rollouts], episodes)
         return [
             replace(
                 attempt,
@@ -185,6 +254,24 @@ class Evaluator:
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]
+
+    def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
+        """The row with what its plans are worth to a second generator."""
+        name = f"{row.label}, second generator"
+
+        def score(plans: Sequence[str], some: Sequence[Episode]) -> list[Attempt]:
+            pairs = list(zip(some, plans, strict=True))
+            started = time.perf_counter()
+            found = load().likelihoods(pairs)
+            self._did(SCORES, len(pairs), time.perf_counter() - started, name)
+            return _attempts(pairs, found)
+
+        attempts = []
+        for start, some in self._batches():
+            plans = [a.plan for a in row.attempts[start : start + len(some)]]
+            key = {"second_generator": digest, "plans": plans}
+            attempts += self._kept(key, some, partial(score, plans), name, (SCORES,))
+        return replace(row, second=self._row(row.name, row.decoding, attempts).improvement)
 
     def _other_writer(self, name: str, writer: Writer) -> Row:
         """Another model in the generator's place, without a plan, on the same gold tokens."""
@@ -221,7 +308,7 @@ class Evaluator:
         def compare(some: Sequence[Episode]) -> list[Attempt]:
             started = time.perf_counter()
             found = score(some)
-            pairs = [(episode, "") for episode in some]
+            pairs = [(episode, Guidance("")) for episode in some]
             known = [baseline for _, baseline in self.reward.likelihoods(pairs)]
             self._did(SCORES, len(some), time.perf_counter() - started, name)
             return _attempts(pairs, list(zip(found, known, strict=True)))
@@ -282,11 +369,13 @@ class Evaluator:
 
 
 def _attempts(
-    pairs: Sequence[tuple[Episode, str]], likelihoods: Sequence[tuple[Likelihood, Likelihood]]
+    pairs: Sequence[tuple[Episode, Outcome]], likelihoods: Sequence[tuple[Likelihood, Likelihood]]
 ) -> list[Attempt]:
     return [
-        Attempt(episode, plan, improvement_percent(with_plan, baseline), with_plan, baseline)
-        for (episode, plan), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
+        Attempt(
+            episode, outcome.plan, improvement_percent(with_plan, baseline), with_plan, baseline
+        )
+        for (episode, outcome), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
     ]
 
 

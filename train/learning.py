@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -13,15 +14,16 @@ from transformers import PreTrainedModel
 import envs
 import rewards
 from envs.types import Rollout
+from envs.voices import voices
 from rewards.types import Score
 from train import algorithms, ranks, zero
-from train.adapters import peft_config
+from train.adapters import peft_config, trained_roles
 from train.algorithms import train_policy
 from train.cache import digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.local_member import member_weights
 from train.logs import BEFORE_ANY_STEP, MetricLog
-from train.models import model_digest, save_model
+from train.models import VOICES, model_digest, save_model
 from train.monitors.start import start_monitor
 from train.monitors.stop import StoppedByMonitor
 from train.nonfinite import NonFiniteGuard
@@ -31,6 +33,7 @@ from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.scoring_report import say_how_it_scores
 from train.stages import keep
+from train.step_times import StepTimes, TimedReward
 from train.throughput import Throughput
 
 # The settings that a trained agent depends on.
@@ -45,7 +48,7 @@ def trained_policy(run: Run, folder: RunFolder) -> Path:
     key = {
         "policy": model_digest(run.warm_start),
         "generator": model_digest(run.generator),
-        "members": member_weights(run.env),
+        "members": member_weights(run.player),
         "config": {name: value for name, value in asdict(run.config).items() if name in TRAINED_BY},
         "processes": ranks.num_processes(),
         "data": run.source.key(),
@@ -77,21 +80,18 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             config,
             run.stages,
             run.source.episodes("validation"),
-            run.env,
+            run.player,
             run.shared_reward,
             log,
             folder.metrics_path,
             run.progress.say,
         )
+        times = StepTimes()
         throughput = Throughput(
             ranks.num_processes(), config.hardware.peak_tflops, config.hardware.price_per_gpu_hour
         )
-        recorder = Recorder(
-            log,
-            advance,
-            order.passes_per_rollout / settings.steps_per_rollout,
-            throughput=throughput,
-        )
+        passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
+        recorder = Recorder(log, advance, passes_per_step, times, throughput=throughput)
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -102,8 +102,8 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             policy = train_policy(
                 policy,
                 tokenizer,
-                run.env,
-                run.reward,
+                run.player,
+                TimedReward(run.reward, times),
                 order,
                 settings,
                 output_dir=checkpoints.staging_dir,
@@ -112,6 +112,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),
+                roles=trained_roles(config, run.env),
                 noise=noise,
                 deepspeed=config.distributed.as_deepspeed(),
             )
@@ -120,7 +121,12 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             newest = checkpoints.newest()
             kept_in = newest.path if newest else folder.checkpoints_dir
             raise StoppedByMonitor.because(monitor.stopped, folder.path, kept_in)
-        if isinstance(policy, PeftModel):
+        if voices(policy):
+            # Adapters of several roles cannot all be merged into one set of weights.
+            if ranks.is_main():
+                policy.save_pretrained(str(kept / "policy" / VOICES))
+            policy = cast(PeftModel, policy).unload()
+        elif isinstance(policy, PeftModel):
             # Into copies of the weights: those of the base may be the generator's.
             policy = policy.merge_and_unload(safe_merge=True)
         save_model(policy, tokenizer, kept / "policy")

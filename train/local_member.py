@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Annotated
 
@@ -13,7 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
 from envs.sampling import Sampling
+from envs.tokens import chat_text
 from envs.types import Conversation, Env, Reply
+from envs.voices import NO_VOICE, voices
+from rewards.likelihood.model_limits import context_window
 from train.frozen import on_device
 from train.models import check_model, load_model, model_digest
 from train.schema import ModelConfig
@@ -34,12 +37,38 @@ class LocalMember:
             raise ValueError("model.path: names the member's model; give a folder or a Hub id")
         check_model(self.model, "model")
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The roles that its model has adapters for."""
+        return voices(self._loaded[0])
+
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return self.reply_as(NO_VOICE, conversations)
+
+    def reply_as(self, voice: str, conversations: Sequence[Conversation]) -> list[Reply]:
         # By what it is asked, not by how often: a run that goes on after a crash asks less often.
         asked = hashlib.sha256(repr(list(conversations)).encode(errors="backslashreplace"))
         seed = self.seed + int.from_bytes(asked.digest()[:4])
         agent = TransformersAgent(*self._loaded, self.sampling, self.batch_size, seed)
-        return agent.reply(conversations)
+        return agent.reply_as(voice, conversations)
+
+    def identity(self) -> Mapping[str, object]:
+        """All that its answers depend on beside what it is asked."""
+        return {
+            "weights": model_digest(self.model),
+            "sampling": asdict(self.sampling),
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+
+    def fits(self, conversation: Conversation) -> bool:
+        """Whether the model's window holds the conversation and the longest answer."""
+        model, tokenizer = self._loaded
+        window = context_window(model.config)
+        if window is None:
+            return True
+        ids = tokenizer(chat_text(tokenizer, conversation), add_special_tokens=False)["input_ids"]
+        return len(ids) + self.sampling.max_new_tokens <= window
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

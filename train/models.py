@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,8 @@ from train.cache import digest
 from train.schema import ModelConfig
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# The folder, in that of a policy or a checkpoint, of adapters by role.
+VOICES = "roles"
 ASSETS = Path(__file__).resolve().parent / "assets"
 
 
@@ -58,7 +61,31 @@ def load_model(
     except (OSError, ValueError) as error:
         raise _no_model(config, key, error) from error
     check_tokenizer(model, tokenizer, key)
+    if by_role := voice_folders(config.adapter or path):
+        return _with_voices(model, by_role, key), tokenizer
     return (model if config.adapter is None else _merged(model, config.adapter, key)), tokenizer
+
+
+def voice_folders(folder: str | Path) -> dict[str, Path]:
+    """The folders of adapters by role in a model's or a checkpoint's folder; empty for none."""
+    found = sorted(Path(folder).glob(f"{VOICES}/*/adapter_config.json"))
+    return {path.parent.name: path.parent for path in found}
+
+
+def _with_voices(model: PreTrainedModel, folders: Mapping[str, Path], key: str) -> PreTrainedModel:
+    """The model with adapters by role, which are not merged: each role speaks with its own."""
+    (first, *others) = folders
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter_folder(str(folders[first])), first)
+        for role in others:
+            adapted.load_adapter(adapter_folder(str(folders[role])), role)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{key}: the adapters by role in {folders[first].parent} do not go on this model "
+            f"({reason}); name the model that they were made for"
+        ) from error
+    return cast(PreTrainedModel, adapted.eval())
 
 
 def _merged(model: PreTrainedModel, adapter: str, key: str) -> PreTrainedModel:
@@ -174,11 +201,11 @@ def model_digest(model: ModelConfig) -> str:
     """What identifies a model as loaded: its weights' content if small, else where it is from."""
     files = _weight_files(model.path) + _weight_files(model.adapter)
     if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
-        stamps = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        stamps = [(_place(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
         return digest({"model": asdict(model), "files": stamps})
     content = hashlib.sha256()
     for file in files:
-        content.update(file.name.encode() + file.read_bytes())
+        content.update(_place(file).encode() + file.read_bytes())
     return digest(
         {
             "content": content.hexdigest(),
@@ -193,4 +220,11 @@ def _weight_files(path: str | None) -> list[Path]:
     if path is None:
         return []
     folder = Path(resolve_path(path))
-    return sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    kinds = ("*.safetensors", "*.json", f"{VOICES}/*/*.safetensors", f"{VOICES}/*/*.json")
+    return [path for kind in kinds for path in sorted(folder.glob(kind))]
+
+
+def _place(file: Path) -> str:
+    """The file's name, and of adapters by role whose they are."""
+    is_voice = file.parent.parent.name == VOICES
+    return f"{file.parent.name}/{file.name}" if is_voice else file.name

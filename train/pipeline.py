@@ -6,7 +6,9 @@ import shutil
 
 from accelerate import PartialState
 
+from envs.ensemble import Ensemble
 from train.analysis.rows import TRAINED
+from train.ensembles.run import train_ensemble
 from train.evaluation import Evaluation
 from train.files import copy_folder
 from train.learning import trained_policy
@@ -17,6 +19,8 @@ from train.run_folder import RunFolder
 
 def train(run: Run, folder: RunFolder) -> Evaluation:
     """All stages of a run; leaves the agent, the table, the curve and the examples in `folder`."""
+    if isinstance(run.env, Ensemble):
+        return train_ensemble(run, folder)
     # Before the frozen generator is loaded: either may fill a GPU.
     _ = run.sft_baseline
     trained = trained_policy(run, folder)

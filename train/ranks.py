@@ -103,6 +103,16 @@ def first_to_say(what: str) -> bool:
         return is_main()
 
 
+def lost_another(error: BaseException) -> bool:
+    """Whether the error says that another process is gone, as when its node was lost."""
+    if num_processes() == 1:
+        return False
+    import torch.distributed as dist
+
+    # Gloo's errors are RuntimeErrors without a class of their own; they name their source file.
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
+
+
 def leave() -> None:
     """Ends the group of processes that this one was in."""
     if num_processes() == 1:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import envs
 import rewards
+from envs.ensemble import Ensemble
 from rewards.types import LikelihoodScorer
 from train import ranks
 from train.analysis.exports import write_tables
@@ -20,7 +21,7 @@ from train.analysis.recall import by_heart
 from train.analysis.rows import UNTRAINED
 from train.analysis.token_gains import write_token_gains
 from train.cache import source_fingerprint
-from train.evaluation import Evaluation, Evaluator, Planner, Writer
+from train.evaluation import Evaluation, Evaluator, Planner, Second, Writer
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
@@ -29,16 +30,18 @@ from train.judging.improvements import write_improvements
 from train.local_member import member_weights
 from train.models import load_model, model_digest
 from train.plots import plot_learning_curve
-from train.run import Run, episodes_of
+from train.run import WRITER, Run, episodes_of
 from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
+from train.second_generator import second_judge
 from train.settings.pool import PoolConfig
+from train.written import with_chapters
 
 # What a kept batch of an evaluation depends on, beside envs and rewards.
 CODE = (
     *("train.evaluation", "train.lessons", "train.local_member", "train.models", "train.scoring"),
-    *("train.analysis.recall", "train.analysis.rows"),
+    *("train.analysis.recall", "train.analysis.rows", "train.second_generator", "train.writing"),
 )
 
 
@@ -49,12 +52,26 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     made = {UNTRAINED: run.warm_start, **policies}
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
-    journal = _journal(run)
-    evaluator = Evaluator(episodes, run.env, run.shared_reward, config, run.config.seed, journal)
-    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft)
+    journal = open_journal(run)
+    evaluator = Evaluator(episodes, run.player, run.shared_reward, config, run.config.seed, journal)
+    second = _second(run)
+    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft, second)
+    how = (_generator(run), journal, config, run.config.seed, run.progress)
+    evaluation = with_chapters(evaluation, run.reward.encoder, *how)
+    return with_recall(run, evaluator, journal, evaluation)
+
+
+def _generator(run: Run) -> Planner:
+    return Planner(model_digest(run.generator), lambda: run.writer)
+
+
+def with_recall(
+    run: Run, evaluator: Evaluator, journal: Journal, evaluation: Evaluation
+) -> Evaluation:
+    """The same, with what the generator knows by heart."""
     with run.progress.stage("look for what the generator knows by heart"):
-        writer = Planner(model_digest(run.generator), lambda: run.writer)
-        recall = by_heart(evaluator.episodes, run.reward.encoder, writer, journal, config)
+        encoder, config = run.reward.encoder, run.config.evaluation
+        recall = by_heart(evaluator.episodes, encoder, _generator(run), journal, config)
     return replace(evaluation, recall=recall)
 
 
@@ -77,14 +94,23 @@ def _sft_writer(run: Run, baseline: ModelConfig) -> Writer:
     return Writer(model_digest(baseline), load)
 
 
-def _journal(run: Run) -> Journal:
+def _second(run: Run) -> Second | None:
+    model = run.config.evaluation.second_generator
+    if model is None:
+        return None
+    how = (model, "evaluation.second_generator", run.config, run.stages)
+    return Second(model_digest(model), lambda: second_judge(*how))
+
+
+def open_journal(run: Run) -> Journal:
     """What was evaluated before under the same generator, books, env and prompts."""
     config = run.config
     about = {
         "generator": model_digest(run.generator),
         "generator_settings": replace(config.generator, model=ModelConfig()),
         "env": config.env,
-        "members": member_weights(run.env),
+        "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
+        "writers": {name: model_digest(model) for name, model in run.writers.items()},
         "prompts": config.prompts,
         # Where the pool is says nothing of its numbers.
         "scorer": replace(config.scorer, pool=PoolConfig()),
@@ -100,11 +126,16 @@ def _journal(run: Run) -> Journal:
 
 def keep_models(run: Run, folder: RunFolder) -> None:
     """Copies what the stages trained, so that the run can be evaluated without its cache."""
-    config = run.config
+    config, is_ensemble = run.config, isinstance(run.env, Ensemble)
     made = {
         "generator": run.generator if config.generator.is_trained else None,
-        "warm_start": run.warm_start if config.warm_start else None,
-        "sft_baseline": run.sft_baseline,
+        "warm_start": run.warm_start if config.warm_start and not is_ensemble else None,
+        "sft_baseline": None if is_ensemble else run.sft_baseline,
+        **{
+            f"{WRITER}{name}": model
+            for name, model in run.writers.items()
+            if config.writers[name].is_trained
+        },
     }
     trained = {stage: str(model.path) for stage, model in made.items() if model is not None}
     if not trained or not PartialState().is_main_process:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,17 +13,20 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.collaboration.collaboration import Collaboration
+from envs.ensemble import Ensemble
 from envs.solo import SoloPlanner
-from envs.types import Episode, Source, Split
+from envs.types import GENERATOR, Episode, Source, Split
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.stores.likelihood_store import DiskLikelihoodStore
+from rewards.types import LikelihoodScorer
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
-from train.adapters import shares_weights
+from train.adapters import check_role_adapters, shares_weights
 from train.algorithms import check_trainer, order_of
 from train.cache import Cache
 from train.config.build import build
+from train.ensembles.shelf import Shelf, Writer, check_ensemble
 from train.episode_order import EpisodeOrder
 from train.frozen import load_frozen
 from train.models import check_model, load_model
@@ -31,13 +34,16 @@ from train.preemption import StopSignals
 from train.progress import ProgressDisplay
 from train.reward_config import build_rules, build_terms, check_groups, distractors
 from train.samplers import check_continuous_batching
-from train.schema import ModelConfig, RunConfig
+from train.schema import GeneratorConfig, ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer
 from train.stages import Stages
 from train.twin import twin
 
 if TYPE_CHECKING:
     from train.pooled import PooledGenerator
+
+# What a writer's folder is called among the models that a run keeps.
+WRITER = "writer_"
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Run:
     config: RunConfig
     source: Source
     order: EpisodeOrder | None
-    env: SoloPlanner | Collaboration
+    env: SoloPlanner | Collaboration | Ensemble
     terms: tuple[WeightedTerm, ...]
     progress: ProgressDisplay
     kept: Mapping[str, ModelConfig] = field(default_factory=dict)
@@ -73,23 +79,32 @@ class Run:
         learn from.
         """
         _check_models(config)
+        if config.scorer.kind == "ray" and config.writers:
+            raise ValueError(
+                "scorer: a pool has the generator alone, and this run has other writers as well; "
+                "take scorer=ranks"
+            )
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
-        check_trainer(config.trainer, env, config.distributed.zero_stage)
-        _check_members(config, env)
-        check_continuous_batching(config)
+        if isinstance(env, Ensemble):
+            check_ensemble(env, config.writers)
+        else:
+            check_trainer(config.trainer, env, config.distributed.zero_stage)
+            _check_members(config, env)
+            check_continuous_batching(config)
         _check_optimizers(config)
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)
         if not is_trained:
+            check_role_adapters(config, env)
             distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         return cls(
             config,
             source,
-            None if is_trained else _order(config, source),
+            None if is_trained or isinstance(env, Ensemble) else _order(config, source),
             env,
             terms,
             progress,
@@ -100,7 +115,16 @@ class Run:
     @cached_property
     def stages(self) -> Stages:
         cache = Cache(Path(self.config.cache_dir))
-        return Stages(self.config, self.source, cache, self.progress, self.env.parser.marker)
+        # Writers answer nobody; the form of a plan is that of the prompts.
+        own = self.config.prompts.plan_marker
+        marker = own if isinstance(self.env, Ensemble) else self.env.parser.marker
+        return Stages(self.config, self.source, cache, self.progress, marker)
+
+    @property
+    def player(self) -> SoloPlanner | Collaboration:
+        """The env, where the policy plays in it."""
+        assert not isinstance(self.env, Ensemble)
+        return self.env
 
     @cached_property
     def generator(self) -> ModelConfig:
@@ -127,21 +151,23 @@ class Run:
     def reward(self) -> LikelihoodImprovement:
         kept_in = Path(self.config.cache_dir) / "likelihoods"
         if self.pooled is not None:
-            scorer, config = self.pooled.scorer, self.pooled.config
-            tokenizer = self.pooled.tokenizer
+            scorer: LikelihoodScorer = self.pooled.scorer
+            window = context_window(self.pooled.config)
+            encoder = self.stages.encoder(self.pooled.tokenizer, window, self.config.generator)
             store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
         else:
-            model, tokenizer = self.writer
-            scorer, config = make_scorer(model, self.config.scorer), model.config
-            store = baseline_store(model, tokenizer, kept_in)
+            own = self.shelf.writer(GENERATOR)
+            scorer = self.shelf if self.config.writers else own.scorer
+            encoder, store = own.encoder, baseline_store(own.model, own.tokenizer, kept_in)
         return LikelihoodImprovement(
             scorer,
-            self.stages.encoder(tokenizer, context_window(config)),
+            encoder,
             self.terms,
             build_rules(self.config.reward),
             store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),
+            self.shelf.encoders,
         )
 
     @cached_property
@@ -166,6 +192,37 @@ class Run:
     def generator_device(self) -> str:
         """`cpu` or the kind of accelerator on which likelihoods are computed."""
         return self.writer[0].device.type if self.pooled is None else self.pooled.about["device"]
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """The generator and the other writers, by name."""
+        config = self.config
+
+        def bring(name: str, writer: GeneratorConfig) -> Writer:
+            key, sharding = f"writers.{name}.model", config.scorer.sharding
+            loaded = load_frozen(self.writers[name], key, sharding, writer.quantization)
+            return self._dressed(*loaded, writer)
+
+        load = {name: partial(bring, name, writer) for name, writer in config.writers.items()}
+        own = {GENERATOR: lambda: self._dressed(*self.writer, config.generator)}
+        return Shelf(own | load, partial(self._dressed, limits=config.generator), config.scorer)
+
+    @cached_property
+    def writers(self) -> dict[str, ModelConfig]:
+        """The writers beside the generator, by name: given by path, or trained and kept."""
+        return {
+            name: self.kept.get(f"{WRITER}{name}") or self.stages.writer(name, writer)
+            for name, writer in self.config.writers.items()
+        }
+
+    def _dressed(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        limits: GeneratorConfig,
+    ) -> Writer:
+        encoder = self.stages.encoder(tokenizer, context_window(model.config), limits)
+        return Writer(model, tokenizer, encoder, make_scorer(model, self.config.scorer))
 
     @cached_property
     def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -196,6 +253,8 @@ def _check_models(config: RunConfig) -> None:
         ("generator.model", config.generator.model),
         ("policy.model", config.policy.model),
         ("monitors.second_generator", config.monitors.second_generator),
+        ("evaluation.second_generator", config.evaluation.second_generator),
+        *((f"writers.{name}.model", writer.model) for name, writer in config.writers.items()),
     ):
         if model is not None:
             check_model(model, key)

@@ -51,6 +51,7 @@ _README = """\
 | `examples.md` | context, plan and chapter side by side |
 | `evaluations/` | later evaluations of this run, a folder each |
 | `nextchapter.log` | messages |
+| `job/` | where it was launched: the job's script, its attempts, a log for each process |
 
 A file is there once its stage is done.
 

@@ -25,6 +25,9 @@ from train.settings.trainer import TrainerSettings
 
 Quantization = Literal["int8"]
 
+# As the published chapters were sampled.
+CHAPTERS = Sampling(4096, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+
 Component = Mapping[str, Any]
 """A node with `_target_: package.module.ClassName` and the fields of that class."""
 
@@ -122,6 +125,9 @@ class LoraConfig:
     """Scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] = "all-linear"
+    per_role: bool = False
+    """Adapters of its own for each role of the env that learns, on weights that all roles share; a
+    role of the policy that does not learn speaks without any. With PPO alone."""
 
 
 @dataclass(frozen=True)
@@ -275,8 +281,16 @@ class EvaluationConfig:
     """Resamples of the books for the 95 % interval, and draws of the test between two rows."""
     genres: str | None = None
     """CSV with the columns book and genre, for a table by genre; empty for none."""
+    second_generator: ModelConfig | None = None
+    """A frozen generator that the agents were not trained on, which scores every plan as well;
+    empty for none."""
     num_examples: Annotated[int, Field(ge=0)] = 3
     """Episodes shown side by side in examples.md."""
+    num_written: Annotated[int, Field(ge=0)] = 3
+    """Chapters that the generator writes with each agent's plan, and without one, from the best
+    plan to the worst; 0 for none."""
+    writing: Sampling = field(default_factory=lambda: CHAPTERS)
+    """How it writes them."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +303,9 @@ class RunConfig:
     reward: RewardConfig
     generator: GeneratorConfig
     run_dir: str
+    writers: Mapping[str, GeneratorConfig] = field(default_factory=dict)
+    """Other frozen generators by name, for envs in which writers work together; how contexts, plans
+    and chapters are cut is set by each."""
     seed: Annotated[int, Field(ge=0)] = 0
     prompts: Prompts = field(default_factory=Prompts)
     policy: PolicyConfig = field(default_factory=PolicyConfig)

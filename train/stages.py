@@ -9,7 +9,7 @@ import importlib.metadata
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from train.cache import Cache, digest, source_fingerprint
 from train.config.build import build
 from train.models import check_tokenizer, load_model, model_digest, save_model
 from train.progress import Advance, ProgressDisplay
-from train.schema import ModelConfig, RunConfig
+from train.schema import GeneratorConfig, ModelConfig, RunConfig
 from train.settings.supervised import SupervisedSettings
 from train.supervised import Sample
 
@@ -49,20 +49,25 @@ class Stages:
 
     def generator(self) -> ModelConfig:
         """The frozen generator: given by path, or trained here and kept."""
-        config = self.config.generator
+        return self.writer("generator", self.config.generator)
+
+    def writer(self, name: str, config: GeneratorConfig) -> ModelConfig:
+        """A frozen writer of chapters: given by path, or trained here and kept."""
         if not config.is_trained:
             return config.model
-        with self.progress.waiting("read what the generator learns from"):
+        with self.progress.waiting(f"read what {name} learns from"):
+            phases = self._phase_samples(config)
             key = {
                 "generator": asdict(config),
                 "model": model_digest(config.model) if config.model.path else None,
                 "prompts": asdict(self.config.prompts),
                 "data": _content(self.source.writing_samples(), self._demonstrations()),
-                "phases": [_content(pairs) for pairs in self._phase_samples],
+                "phases": [_content(pairs) for pairs in phases],
                 "seed": self.config.seed,
                 **_code(),
             }
-        return config.model.at(keep(self.cache, "generator", key, self._train_generator))
+        make = partial(self._train_writer, name, config, phases)
+        return config.model.at(keep(self.cache, "generator", key, make))
 
     def warm_start(self, generator: ModelConfig) -> ModelConfig:
         """The agent before reinforcement: the base model, taught the form of a plan."""
@@ -100,10 +105,13 @@ class Stages:
         return generator.at(keep(self.cache, "sft_baseline", key, make))
 
     def encoder(
-        self, tokenizer: PreTrainedTokenizerBase, window: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        window: int | None = None,
+        writer: GeneratorConfig | None = None,
     ) -> GeneratorEncoder:
-        """Lays episodes out within the configured limits, and within the generator's window."""
-        limits = self.config.generator
+        """Lays episodes out within a writer's limits, the generator's for None, and its window."""
+        limits = writer or self.config.generator
         return GeneratorEncoder(
             tokenizer,
             self.config.prompts,
@@ -121,21 +129,21 @@ class Stages:
         ]
         return samples.answer_samples(tokenizer, pairs)
 
-    @cached_property
-    def _phase_samples(self) -> list[Texts]:
-        """What the generator learns to write from, phase by phase."""
+    def _phase_samples(self, config: GeneratorConfig) -> list[Texts]:
+        """What a writer learns to write from, phase by phase."""
         return [
             build({**self.config.data, **phase.data}, "data").writing_samples()
             if phase.data
             else self.source.writing_samples()
-            for phase in self.config.generator.training
+            for phase in config.training
         ]
 
-    def _train_generator(self, folder: Path) -> None:
-        config = self.config.generator
+    def _train_writer(
+        self, name: str, config: GeneratorConfig, phase_samples: Sequence[Texts], folder: Path
+    ) -> None:
         pairs = self.source.writing_samples()
         if config.model.path is not None:
-            model, tokenizer = load_model(config.model.to_train, "generator.model")
+            model, tokenizer = load_model(config.model.to_train, f"{name}.model")
         else:
             answers = [answer for _, answer in self._demonstrations()]
             texts = samples.corpus(
@@ -143,7 +151,7 @@ class Stages:
             )
             tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
             model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
-        check_tokenizer(model, tokenizer, "generator.model")
+        check_tokenizer(model, tokenizer, f"{name}.model")
         contexts = [episode.context for episode, _ in pairs]
         for number, lesson in enumerate(config.reading, start=1):
             found = partial(
@@ -156,14 +164,14 @@ class Stages:
                 lesson.num_repeated,
                 self.config.seed + number,
             )
-            self._fit(model, tokenizer, found, lesson, f"generator, reading {number}")
-        phases = zip(config.training, self._phase_samples, strict=True)
+            self._fit(model, tokenizer, found, lesson, f"{name}, reading {number}")
+        phases = zip(config.training, phase_samples, strict=True)
         for number, (phase, shown) in enumerate(phases, start=1):
-            encoder = self.encoder(tokenizer)
+            encoder = self.encoder(tokenizer, writer=config)
             if phase.max_context_tokens is not None:
                 encoder.max_context_tokens = phase.max_context_tokens
             found = partial(samples.writing_samples, encoder, shown, phase.plan_token_weight)
-            self._fit(model, tokenizer, found, phase, f"generator, writing {number}")
+            self._fit(model, tokenizer, found, phase, f"{name}, writing {number}")
         save_model(model, tokenizer, folder)
 
     def _fit(

@@ -121,7 +121,7 @@ def write(run: Run, policy: ModelConfig | None, book: str, chapter: int, how: Sa
     )
     with run.progress.stage("plan"):
         (rollout,) = run.env.play([episode], agent)
-    ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome.plan)])
+    ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome)])
     request = run.reward.encoder.request(episode, rollout.outcome.plan)
     with run.progress.stage("write"):
         text = write_chapter(*run.writer, request, how, run.config.seed)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from envs.collaboration.cast import Budget, Cast
-from envs.types import Agent, Conversation, Cost, Episode, Reply, Turn
+from envs.types import Agent, Conversation, Cost, Episode, Reply, Turn, VoicedAgent
+from envs.voices import NO_VOICE
 
 OUT_OF_BUDGET = Reply("", failure="budget")
 
@@ -36,7 +38,7 @@ class Ask:
 
 
 class Table:
-    """Asks the members, each once for all plays of a round, and counts what goes wrong.
+    """Asks the members, each once for all plays of a round and voice, and counts what goes wrong.
 
     `failed/budget`: not asked any more. `failed/empty`: nothing was said. `failed/too_long`: the
     length limit cut it. `failed/<why>`: the member gave no answer, and said why.
@@ -50,7 +52,7 @@ class Table:
     def round(self, asks: Sequence[Ask]) -> list[str]:
         """What each asked role said, in order; empty where it said nothing."""
         replies: dict[int, Reply] = {}
-        by_member: dict[str, list[int]] = {}
+        by_voice: dict[tuple[str, str], list[int]] = {}
         for play in dict.fromkeys(ask.play for ask in asks):
             play.rounds += 1
         for place, ask in enumerate(asks):
@@ -59,12 +61,21 @@ class Table:
                 replies[place] = OUT_OF_BUDGET
                 continue
             ask.play.cost += Cost(calls=1)
-            by_member.setdefault(self.cast.member_of(ask.role), []).append(place)
-        for member, places in by_member.items():
+            member = self.cast.member_of(ask.role)
+            by_voice.setdefault((member, self._voice(member, ask.role)), []).append(place)
+        for (member, voice), places in by_voice.items():
             agent = self.cast.agent(member, self.policy)
-            said = agent.reply([asks[place].prompt for place in places])
+            prompts = [asks[place].prompt for place in places]
+            said = (
+                cast(VoicedAgent, agent).reply_as(voice, prompts) if voice else agent.reply(prompts)
+            )
             replies |= zip(places, said, strict=True)
         return [self._keep(ask, replies[place]) for place, ask in enumerate(asks)]
+
+    def _voice(self, member: str, role: str) -> str:
+        """The member's voice for the role; none where it speaks the same in all of them."""
+        agent = self.cast.agent(member, self.policy)
+        return role if role in getattr(agent, "voices", ()) else NO_VOICE
 
     def _is_spent(self, cost: Cost) -> bool:
         limit = self.budget.max_generated_tokens

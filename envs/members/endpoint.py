@@ -6,9 +6,9 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -101,6 +101,14 @@ class Endpoint:
                     f"one as the server is {reply.failure}; start or mend it, then resume"
                 )
         return replies
+
+    def identity(self) -> Mapping[str, object]:
+        """All that its answers depend on beside what it is asked, as far as can be known here."""
+        return {
+            "base_url": self.base_url,
+            "model": self.model,
+            "sampling": asdict(self.sampling),
+        }
 
     def _answer(self, client: httpx.Client, conversation: Conversation) -> Reply:
         if self.max_cost is not None and self.ledger.cost >= self.max_cost:

@@ -34,10 +34,20 @@ class StoryWorldSource:
     """Books that the policy learns from by reinforcement."""
     validation_books: Count = 40
     test_books: Count = 60
+    kinds: tuple[str, ...] = ()
+    """Kinds of thread that the writing samples are about; empty for all five. Writers of different
+    kinds know different halves of the world."""
     planless_share: Annotated[float, Field(ge=0, le=1)] = 0.2
     """Share of writing samples without a plan."""
     plan_noise: Annotated[float, Field(ge=0, le=1)] = 0.15
     """Share of writing samples for which a given part of the plan is wrong."""
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in prose.KINDS:
+                raise ValueError(
+                    f"kinds: no thread is a {kind!r}; take of {', '.join(prose.KINDS)}"
+                )
 
     @property
     def _world(self) -> StoryWorld:
@@ -57,6 +67,7 @@ class StoryWorldSource:
         return [
             (episode, "" if rng.random() < self.planless_share else self._noisy_plan(turn, rng))
             for episode, turn in self._books("train", 0, self.writing_books)
+            if not self.kinds or turn.happening.kind in self.kinds
         ]
 
     def demonstrations(self, marker: str) -> list[tuple[Episode, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from launch.cli import Command, main
+
+# Test folders are not packages: a helper beside the tests is found by its folder.
+sys.path.insert(0, str(Path(__file__).parent))
+from slurm_cluster import SlurmCluster, missing_programs, slurm_cluster
 
 JOBS = """
 import json
@@ -128,3 +133,13 @@ def nextchapter(
     yield run
     # Hydra configures the root logger to write to the streams of this test.
     root.handlers, root.level = handlers, level
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A Slurm of two nodes on this machine; without its programs, who wants it is skipped."""
+    missing = missing_programs()
+    if missing:
+        pytest.skip(f"needs slurm-wlm and munge (.ci/install_cluster): {missing[0]} is missing")
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from envs.types import Guidance
 from rewards.improvement import improvement_percent
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
@@ -115,7 +116,7 @@ def test_rollouts_are_worth_what_one_process_says(ways: Ways, training_ranks: Mo
             assert len(rank[way]["rollouts"]) == (8 if way.endswith("resumed") else 16)
             # A blank answer is judged by a rule.
             scored = [r for r in rank[way]["rollouts"] if r["improvement"] is not None]
-            pairs = [(episodes[r["episode_id"]], r["plan"]) for r in scored]
+            pairs = [(episodes[r["episode_id"]], Guidance(r["plan"])) for r in scored]
             expected = [improvement_percent(*both) for both in alone.likelihoods(pairs)]
             found = [r["improvement"] for r in scored]
             assert found == pytest.approx(expected, abs=SCORE_TOLERANCE), way

@@ -41,7 +41,9 @@ def run(config: DictConfig) -> None:
     settings = parse(RunConfig, values)
     trained = None if earlier is None else RunFolder.open(earlier)
     places = {} if trained is None else find_checkpoints(trained, checkpoint)
+    from envs.ensemble import Ensemble
     from train import results
+    from train.ensembles.run import evaluate_ensemble
     from train.quiet import quiet_libraries
     from train.run import Run
     from train.tables import comparisons_table, evaluation_table
@@ -57,7 +59,10 @@ def run(config: DictConfig) -> None:
         else {}
     )
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        evaluation = results.evaluate(prepared, policies)
+        if isinstance(prepared.env, Ensemble):
+            evaluation = evaluate_ensemble(prepared, folder, trained and trained.path)
+        else:
+            evaluation = results.evaluate(prepared, policies)
         results.write_results(prepared, evaluation, folder)
     if not ranks.is_main():
         return
@@ -78,10 +83,12 @@ def kept_models(trained: RunFolder, settings: RunConfig) -> dict[str, ModelConfi
         "warm_start": settings.policy.model or generator,
         "sft_baseline": generator,
     }
+    for name, writer in settings.writers.items():
+        bases[f"writer_{name}"] = writer.model
     return {
         stage: base.at(trained.model_dir(stage))
         for stage, base in bases.items()
-        if asked[stage] == saved[stage] and trained.model_dir(stage).is_dir()
+        if stage in saved and asked[stage] == saved[stage] and trained.model_dir(stage).is_dir()
     }
 
 
@@ -93,6 +100,10 @@ def _training(settings: RunConfig) -> dict[str, object]:
         "generator": made,
         "warm_start": (settings.policy.model, settings.warm_start),
         "sft_baseline": (made, settings.sft_baseline),
+        **{
+            f"writer_{name}": (writer.model, writer.reading, writer.training)
+            for name, writer in settings.writers.items()
+        },
     }
 
 
@@ -147,15 +158,20 @@ def policy_at(place: Path | str, prepared: Run, trained: RunFolder) -> ModelConf
     """
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    from train.models import check_model
+    from train.models import check_model, voice_folders
 
     config = find_adapter_config_file(str(place))
     own = isinstance(place, Path) and place.is_relative_to(trained.path)
     policy = replace(prepared.base_policy, path=str(place), revision=None)
+    by_role = {} if (Path(place) / "config.json").is_file() else voice_folders(place)
+    if by_role:
+        # Of a checkpoint, which has no weights beside them.
+        config = str(next(iter(by_role.values())) / "adapter_config.json")
     if config is not None and own:
         policy = replace(prepared.warm_start, adapter=str(place))
     elif config is not None:
-        base = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        policy = replace(policy, path=base, adapter=str(place))
+        named = json.loads(Path(config).read_text(encoding="utf-8"))
+        base, pinned = named["base_model_name_or_path"], named.get("revision")
+        policy = replace(policy, path=base, revision=pinned, adapter=str(place))
     check_model(policy, "checkpoint")
     return policy

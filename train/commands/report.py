@@ -1,10 +1,14 @@
-"""`nextchapter report run=runs/<run>`: what runs have shown, as one page and files for a paper."""
+"""`nextchapter report run=runs/<run>`: what runs have shown, as one page and files for a paper.
+
+`nextchapter report sweep=multirun/<sweep>` tabulates and draws the trials of a sweep.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from omegaconf import DictConfig
 from pydantic import Field
@@ -21,6 +25,10 @@ class ReportConfig:
     run_dir: str
     run: str | tuple[str, ...] | None = None
     """Folder of a run, or of several: those that differ in the seed alone are one experiment."""
+    sweep: str | None = None
+    """Folder of a sweep, to report its trials instead."""
+    decoding: Literal["greedy", "sampled"] = "sampled"
+    """Which row of the trained agent is the result of a trial, where it has both."""
     num_examples: Annotated[int, Field(ge=0)] = 3
     """Chapters to read of each experiment."""
     experiment_name: str = "report"
@@ -30,9 +38,14 @@ class ReportConfig:
 def run(config: DictConfig) -> None:
     """Writes the report into `run_dir`."""
     settings = parse(ReportConfig, config)
+    if settings.sweep is not None:
+        _report_sweep(settings, settings.sweep)
+        return
     named = [settings.run] if isinstance(settings.run, str) else list(settings.run or ())
     if not named:
-        raise ValueError("run: says what to report; give run=runs/<run> or run=[runs/A,runs/B]")
+        raise ValueError(
+            "run: says what to report; give run=runs/<run>, run=[runs/A,runs/B] or sweep=FOLDER"
+        )
     from train.report.runs import ReportedRun, grouped
     from train.report.write import PAGE, write_report
 
@@ -45,3 +58,27 @@ def run(config: DictConfig) -> None:
         page = write_report(groups, folder, settings.num_examples)
     console = Console()
     console.print(f"The report is {page}", highlight=False, soft_wrap=True)
+
+
+def _report_sweep(settings: ReportConfig, sweep: str) -> None:
+    from rich.table import Table
+
+    from train.report.sweep import read_results, write_sweep
+
+    results = read_results(Path(sweep), settings.decoding)
+    folder = Path(settings.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns, rows = write_sweep(results, folder)
+    shown = Table(*columns)
+    for row in rows:
+        shown.add_row(*row)
+    # A pipe or a file has no width of its own, and 80 columns would fold every line.
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
+    console.print(shown)
+    failed = sum(result.trial.state == "failed" for result in results)
+    found = sum(result.improvement is not None for result in results)
+    console.print(
+        f"{found} of {len(results)} trials have a result, {failed} failed; files in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )

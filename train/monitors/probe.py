@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
 from envs.sampling import Sampling
-from envs.types import Env, Episode, PlanStatus, Rollout
+from envs.types import Env, Episode, Guidance, PlanStatus, Rollout
 from rewards.groups import groups_of
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
@@ -86,7 +86,8 @@ class Probe:
 
 def mean_gains(reward: LikelihoodImprovement, plans: Plans, size: int) -> list[float]:
     """Mean improvement, in per cent, of every `size` plans."""
-    gains = [improvement_percent(*pair) for pair in reward.likelihoods(plans)]
+    outcomes = [(episode, Guidance(plan)) for episode, plan in plans]
+    gains = [improvement_percent(*pair) for pair in reward.likelihoods(outcomes)]
     return [fmean(gains[start : start + size]) for start in range(0, len(gains), size)]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import torch
@@ -14,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from envs.voices import speaking, voices
+from train.adapters import with_voices
+from train.models import ADAPTER_WEIGHTS, VOICES, voice_folders
 from train.ppo.losses import token_logprobs
 
 # N answers, T tokens, A answer tokens, H hidden size.
@@ -69,8 +73,10 @@ class ActorCritic(nn.Module):
         temperature: float,
         with_reference: bool,
         peft_config: PeftConfig | None = None,
+        roles: Sequence[str] = (),
     ) -> ActorCritic:
-        """Copies the policy where critic or reference need one, then adds adapters if wanted."""
+        """Copies the policy where critic or reference need one, then adds adapters if wanted: for
+        each of the `roles`, or one set for all."""
         trunk = copy.deepcopy(policy.base_model) if critic == "separate" else None
         if peft_config is None:
             reference = copy.deepcopy(policy).requires_grad_(False) if with_reference else None
@@ -80,6 +86,8 @@ class ActorCritic(nn.Module):
             bare = copy.deepcopy(peft_config)
             bare.task_type = None
             trunk = get_peft_model(cast(PreTrainedModel, trunk), bare)
+        if roles:
+            return cls(with_voices(policy, peft_config, roles), trunk, None, temperature)
         # peft writes the names of the modules that it found into the config that it is given.
         adapted = cast(PeftModel, get_peft_model(policy, copy.deepcopy(peft_config)))
         return cls(adapted, trunk, None, temperature)
@@ -98,25 +106,35 @@ class ActorCritic(nn.Module):
             if model is not None:
                 cast(PreTrainedModel, model).activation_checkpointing_enable(**how)
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The roles with adapters of their own, as `voice_N` numbers them."""
+        return voices(self.policy)
+
     def forward(
-        self, ids_NT: Tensor, attention_NT: Tensor, num_answer_tokens: int, part: Part = "both"
+        self,
+        ids_NT: Tensor,
+        attention_NT: Tensor,
+        num_answer_tokens: int,
+        part: Part = "both",
+        voice_N: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """`logp_NA` and `entropy_NA` of the answers' tokens, `value_NA` of the states before them.
 
         The answers are the last columns. `critic` gives values alone, and of what a shared critic
         has only its head a gradient; `reference` gives log-probabilities alone, without gradient.
+        `voice_N` says whose adapters each answer goes through, where there are any by role.
         """
         inputs = self._inputs(ids_NT, attention_NT)
         if part == "reference":
             with torch.no_grad():
                 return self._logprobs(self._reference(inputs, num_answer_tokens), ids_NT)
         if part == "critic":
-            return {"value_NA": self._values(self._critic_hidden(inputs), num_answer_tokens)}
+            hidden_NTH = self._critic_hidden(inputs, voice_N)
+            return {"value_NA": self._values(hidden_NTH, num_answer_tokens)}
         is_shared = self.critic.trunk is None
-        output = self.policy(
-            **inputs, logits_to_keep=num_answer_tokens + 1, output_hidden_states=is_shared
-        )
-        hidden_NTH = output.hidden_states[-1] if is_shared else self._critic_hidden(inputs)
+        output = self._policy(inputs, voice_N, num_answer_tokens + 1, is_shared)
+        hidden_NTH = output.hidden_states[-1] if is_shared else self._critic_hidden(inputs, voice_N)
         values = {"value_NA": self._values(hidden_NTH, num_answer_tokens)}
         return {**self._logprobs(output, ids_NT), **values}
 
@@ -132,7 +150,8 @@ class ActorCritic(nn.Module):
         if self.reference is not None:
             return self.reference(**inputs, logits_to_keep=num_answer_tokens + 1)
         assert isinstance(self.policy, PeftModel)
-        with self.policy.disable_adapter():
+        # peft lets only the active adapters learn when they are on again.
+        with speaking(self.policy) if self.voices else self.policy.disable_adapter():
             return self.policy(**inputs, logits_to_keep=num_answer_tokens + 1)
 
     def _logprobs(self, output: Any, ids_NT: Tensor) -> dict[str, Tensor]:
@@ -142,11 +161,32 @@ class ActorCritic(nn.Module):
         logp_NA, entropy_NA = token_logprobs(logits, answers_NA, self.temperature)
         return {"logp_NA": logp_NA, "entropy_NA": entropy_NA}
 
-    def _critic_hidden(self, inputs: Mapping[str, Any]) -> Tensor:
+    def _policy(
+        self, inputs: Mapping[str, Any], voice_N: Tensor | None, kept: int, with_hidden: bool
+    ) -> Any:
+        """What the policy says of all rows, those of each role through its adapters.
+
+        peft mixes adapters within a batch for inference alone.
+        """
+        how = {"logits_to_keep": kept, "output_hidden_states": with_hidden}
+        if not self.voices:
+            return self.policy(**inputs, **how)
+        assert voice_N is not None
+        rows, said = [], []
+        for number in voice_N.unique().tolist():
+            own = (voice_N == number).nonzero()[:, 0]
+            with speaking(self.policy, self.voices[number]):
+                said.append(self.policy(**_rows_of(inputs, own), **how))
+            rows.append(own)
+        back = torch.cat(rows).argsort()
+        last = [torch.cat([s.hidden_states[-1] for s in said])[back]] if with_hidden else []
+        return SimpleNamespace(logits=torch.cat([s.logits for s in said])[back], hidden_states=last)
+
+    def _critic_hidden(self, inputs: Mapping[str, Any], voice_N: Tensor | None) -> Tensor:
         if self.critic.trunk is not None:
             return self.critic.trunk(**inputs).last_hidden_state
         with torch.no_grad():
-            output = self.policy(**inputs, output_hidden_states=True, logits_to_keep=1)
+            output = self._policy(inputs, voice_N, 1, True)
         return output.hidden_states[-1]
 
     def _values(self, hidden_NTH: Tensor, num_answer_tokens: int) -> Tensor:
@@ -158,7 +198,8 @@ class ActorCritic(nn.Module):
         `state` is the state of this module, from wherever its shards were gathered.
         """
         policy = {n.removeprefix("policy."): t for n, t in state.items() if n.startswith("policy.")}
-        self.policy.save_pretrained(str(folder), state_dict=policy)
+        place = folder / VOICES if self.voices else folder
+        self.policy.save_pretrained(str(place), state_dict=policy)
         critic = {n: state[f"critic.{n}"] for n in self._critic_names()}
         save_file({n: t.contiguous().cpu() for n, t in critic.items()}, folder / CRITIC_FILE)
 
@@ -168,6 +209,10 @@ class ActorCritic(nn.Module):
         Raises:
             ValueError: it is of another model, or of another kind of critic.
         """
+        if self.voices:
+            self._load_voices(folder)
+            self._load_critic(folder)
+            return
         state: dict[str, Tensor] = {}
         pattern = "adapter_model*" if isinstance(self.policy, PeftModel) else "model*"
         for path in sorted(folder.glob(f"{pattern}.safetensors")):
@@ -181,6 +226,26 @@ class ActorCritic(nn.Module):
                 f"{folder}: holds no checkpoint of this policy, as {missing[0]} is missing in it; "
                 "resume with the model and the policy settings that it was trained with"
             )
+        self._load_critic(folder)
+
+    def _load_voices(self, folder: Path) -> None:
+        found = voice_folders(folder)
+        if set(found) != set(self.voices):
+            raise ValueError(
+                f"{folder}: holds adapters of the roles {sorted(found)}, and this run trains "
+                f"{list(self.voices)}; resume with the env.cast that it was trained with"
+            )
+        for role, place in found.items():
+            missing = _missing_adapters(
+                cast(PeftModel, self.policy), load_file(place / ADAPTER_WEIGHTS), role
+            )
+            if missing:
+                raise ValueError(
+                    f"{place}: holds no adapters of this policy, as {missing[0]} is missing in it; "
+                    "resume with the policy settings that it was trained with"
+                )
+
+    def _load_critic(self, folder: Path) -> None:
         critic = load_file(folder / CRITIC_FILE) if (folder / CRITIC_FILE).is_file() else {}
         if set(critic) != set(self._critic_names()):
             raise ValueError(
@@ -201,6 +266,13 @@ def _missing_weights(policy: PreTrainedModel, state: Mapping[str, Tensor]) -> li
     return [n for n in found.missing_keys if n not in named or id(named[n]) not in loaded]
 
 
-def _missing_adapters(policy: PeftModel, state: Mapping[str, Tensor]) -> list[str]:
-    found = set_peft_model_state_dict(policy, dict(state))
-    return [name for name in found.missing_keys if "lora_" in name]
+def _rows_of(inputs: Mapping[str, Any], rows_M: Tensor) -> dict[str, Any]:
+    return {n: value[rows_M] if torch.is_tensor(value) else value for n, value in inputs.items()}
+
+
+def _missing_adapters(
+    policy: PeftModel, state: Mapping[str, Tensor], name: str = "default"
+) -> list[str]:
+    """Loads adapters; which of them were not there."""
+    found = set_peft_model_state_dict(policy, dict(state), adapter_name=name)
+    return [key for key in found.missing_keys if "lora_" in key and f".{name}." in key]

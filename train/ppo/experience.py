@@ -48,6 +48,7 @@ class Padded:
 class Experience:
     """What is known of every answer when learning from it begins.
 
+    `voice_N` is the number of the role whose adapters said it, 0 where there are none by role.
     `order_EN` is the order of learning; `step_tokens_S` the answer tokens of each optimizer step,
     over all processes.
     """
@@ -62,12 +63,13 @@ class Experience:
     return_NA: Tensor
     order_EN: Tensor
     step_tokens_S: Tensor
+    voice_N: Tensor
 
     def micro_batch(self, index: int, size: int) -> dict[str, Tensor]:
         """The rows of the `index`-th forward and backward pass, and the tokens of its step."""
         rows = self.order_EN.flatten()[index * size : (index + 1) * size]
         step = index * size * len(self.step_tokens_S) // self.order_EN.numel()
-        names = ("ids_NT", "attention_NT", "mask_NA", "logp_NA", "value_NA")
+        names = ("ids_NT", "attention_NT", "mask_NA", "logp_NA", "value_NA", "voice_N")
         batch = {name: getattr(self, name)[rows] for name in (*names, "advantage_NA", "return_NA")}
         return {**batch, "step_tokens": self.step_tokens_S[step]}
 

@@ -24,9 +24,10 @@ from train.rollouts import Judge, OnScored, summary
 
 @dataclass(frozen=True)
 class Played:
-    """The answers of one process to its episodes of one rollout, and their scores."""
+    """The answers of one process to its episodes of one rollout, their roles and their scores."""
 
     answers: tuple[Answer, ...]
+    roles: tuple[str, ...]
     scores: tuple[float, ...]
     metrics: dict[str, float]
 
@@ -81,7 +82,8 @@ class Player:
             "completions/max_length": float(max(lengths)),
             "completions/clipped_ratio": fmean(cut),
         }
-        return Played(tuple(answers), tuple(lesson.reward for lesson in lessons), metrics)
+        roles = tuple(lesson.role for lesson in lessons)
+        return Played(tuple(answers), roles, tuple(lesson.reward for lesson in lessons), metrics)
 
     def _lessons(
         self, attempted: Sequence[Episode], agent: TransformersAgent, number: int, process: int

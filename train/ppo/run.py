@@ -43,23 +43,24 @@ def train_ppo(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    roles: Sequence[str] = (),
     deepspeed: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.
 
-    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism. The returned policy
-    is whole in every process.
+    Each of the `roles` gets adapters of its own. `deepspeed` is DeepSpeed's own config, or None for
+    plain data parallelism. The returned policy is whole in every process.
     """
     # Adapters start at random.
     set_seed(seed)
     model = ActorCritic.build(
-        policy, settings.critic, settings.temperature, settings.beta > 0, peft_config
+        policy, settings.critic, settings.temperature, settings.beta > 0, peft_config, roles
     )
     trainer = PpoTrainer(
         model,
         Player(Judge(order.episodes, env, reward), order, tokenizer, settings, seed, on_scored),
-        ppo_arguments(in_rows(settings, env), output_dir, seed, deepspeed),
+        ppo_arguments(in_rows(settings, env), output_dir, seed, deepspeed, bool(roles)),
         callbacks,
     )
     trainer.remove_callback(PrinterCallback)
@@ -75,13 +76,15 @@ def ppo_arguments(
     output_dir: Path,
     seed: int,
     deepspeed: Mapping[str, Any] | None = None,
+    by_role: bool = False,
 ) -> TrainingArguments:
     """Settings in the terms of transformers' Trainer."""
     accumulation = divide(settings).micro_batches_per_step
     ours = trainer_arguments(settings, output_dir, seed, accumulation, deepspeed)
-    # While the critic warms up, the policy has no gradient.
+    # While the critic warms up, the policy has no gradient, and a role that nobody of a micro-batch
+    # speaks in never has.
     others = {
-        "ddp_find_unused_parameters": settings.critic_warmup_steps > 0,
+        "ddp_find_unused_parameters": by_role or settings.critic_warmup_steps > 0,
         **settings.arguments,
     }
     return TrainingArguments(**ours, **others)

@@ -127,7 +127,9 @@ class PpoTrainer(Trainer):
         settings, mask_NA = self.settings, inputs["mask_NA"]
         critic_alone = self.state.global_step < settings.critic_warmup_steps
         part: Part = "critic" if critic_alone else "both"
-        found = model(inputs["ids_NT"], inputs["attention_NT"], mask_NA.shape[1], part)
+        found = model(
+            inputs["ids_NT"], inputs["attention_NT"], mask_NA.shape[1], part, inputs["voice_N"]
+        )
         # Processes average their gradients, so each counts its tokens as if there were no others.
         per_token = mask_NA * self.args.world_size / inputs["step_tokens"]
         loss_NA, is_held_NA = value_loss(
@@ -166,12 +168,13 @@ class PpoTrainer(Trainer):
         """What each token of the answers was worth, before anything is learned from it."""
         settings, device = self.settings, self.accelerator.device
         padded = Padded.of(played.answers, pad_id(self.player.tokenizer)).to(device)
-        before = self._look(model, padded, "both")
+        voice_N = self._voice_numbers(played.roles).to(device)
+        before = self._look(model, padded, "both", voice_N)
         logp_NA, value_NA, mask_NA = before["logp_NA"], before["value_NA"], padded.mask_NA
         score_N = self._in_critic_units(torch.tensor(played.scores, device=device))
         penalty_NA = torch.zeros_like(logp_NA)
         if settings.beta:
-            reference_NA = self._look(model, padded, "reference")["logp_NA"]
+            reference_NA = self._look(model, padded, "reference", voice_N)["logp_NA"]
             penalty_NA = settings.beta * kl_estimate(logp_NA, reference_NA, settings.kl_estimator)
             self._measure(mask_NA, kl=kl_estimate(logp_NA, reference_NA, "k3"))
         reward_NA = token_rewards(score_N, penalty_NA, mask_NA)
@@ -199,17 +202,28 @@ class PpoTrainer(Trainer):
             return_NA,
             order_EN,
             cast(Tensor, self.accelerator.reduce(tokens_S, "sum")),
+            voice_N,
         )
 
-    def _look(self, model: nn.Module, padded: Padded, part: Part) -> dict[str, Tensor]:
+    def _voice_numbers(self, roles: Sequence[str]) -> Tensor:
+        """Whose adapters said each answer, as a number; zeros where they are everybody's."""
+        numbers = {role: number for number, role in enumerate(self.actor_critic.voices)}
+        return torch.tensor([numbers[role] if numbers else 0 for role in roles])
+
+    def _look(
+        self, model: nn.Module, padded: Padded, part: Part, voice_N: Tensor
+    ) -> dict[str, Tensor]:
         """What the model says of all answers, without learning."""
         model.eval()
         size, num_tokens = self.settings.per_device_batch_size, padded.mask_NA.shape[1]
         with torch.no_grad():
             found = [
-                model(ids_NT, attention_NT, num_tokens, part)
-                for ids_NT, attention_NT in zip(
-                    padded.ids_NT.split(size), padded.attention_NT.split(size), strict=True
+                model(ids_NT, attention_NT, num_tokens, part, own_N)
+                for ids_NT, attention_NT, own_N in zip(
+                    padded.ids_NT.split(size),
+                    padded.attention_NT.split(size),
+                    voice_N.split(size),
+                    strict=True,
                 )
             ]
         return {name: torch.cat([some[name] for some in found]) for name in found[0]}

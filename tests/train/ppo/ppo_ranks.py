@@ -16,6 +16,8 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from envs.collaboration.cast import Cast
+from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
@@ -38,6 +40,8 @@ LLAMA = {
     "initializer_range": 0.3,
 }
 SURENESS = 100.0
+# Those that have adapters of their own in the modes that end in `roles`.
+ROLES = ("drafter", "verifier")
 ZERO = {
     "train_batch_size": "auto",
     "train_micro_batch_size_per_gpu": "auto",
@@ -83,6 +87,14 @@ def deepspeed_of(mode: str) -> dict[str, Any] | None:
     return {**ZERO, "zero_optimization": stage}
 
 
+def check_alike(policy: PreTrainedModel) -> None:
+    """All processes ended with the same adapters, though each heard other answers."""
+    own = {n: w.numpy().tobytes() for n, w in policy.state_dict().items() if "lora_" in n}
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, own)
+    assert all(other == own for other in found)
+
+
 def main(mode: str, folder: Path) -> None:
     world = StoryWorldSource(
         seed=1,
@@ -111,10 +123,14 @@ def main(mode: str, folder: Path) -> None:
     )
     lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     resume_from = folder / "checkpoint-2" if mode.endswith("resumed") else None
+    parser = PlanParser(whole_answer_without_marker=True)
+    by_role = mode.endswith("roles")
+    cast = Cast(trained=ROLES)
+    has_adapters = by_role or mode.endswith("lora")
     policy = train_ppo(
         policy_of(tokenizer),
         tokenizer,
-        SoloPlanner(parser=PlanParser(whole_answer_without_marker=True)),
+        Feedback(parser=parser, cast=cast, rounds=1) if by_role else SoloPlanner(parser=parser),
         LengthReward(),
         order_of(world.episodes("train"), settings, seed=0),
         settings,
@@ -122,10 +138,13 @@ def main(mode: str, folder: Path) -> None:
         seed=0,
         callbacks=[logged],
         resume_from=resume_from,
-        peft_config=lora if mode.endswith("lora") else None,
+        peft_config=lora if has_adapters else None,
+        roles=ROLES if by_role else (),
         deepspeed=deepspeed_of(mode),
     )
-    assert isinstance(policy, PeftModel) is mode.endswith("lora")
+    assert isinstance(policy, PeftModel) is has_adapters
+    if mode == "ddp_roles":
+        check_alike(policy)
     if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
         return
     (folder / f"{mode}.json").write_text(json.dumps(logged.logs))

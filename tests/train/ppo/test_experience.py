@@ -29,7 +29,9 @@ def experience() -> Experience:
     rows = torch.arange(4.0)[:, None].expand(4, 3)
     ids = torch.arange(4)[:, None].expand(4, 5)
     tokens = step_tokens(mask, order, minibatches_per_epoch=2)
-    return Experience(7, ids, ids, mask, rows, rows, rows, rows, order, tokens)
+    return Experience(
+        7, ids, ids, mask, rows, rows, rows, rows, order, tokens, torch.arange(len(ids))
+    )
 
 
 def test_the_tokens_of_each_step_are_counted() -> None:

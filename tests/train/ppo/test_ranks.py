@@ -94,3 +94,20 @@ def test_adapters_learn_under_zero3(tmp_path: Path) -> None:
     assert any(weight.abs().max() > 0 for name, weight in adapters.items() if "lora_B" in name)
     critic = load_file(tmp_path / "checkpoint-4" / "critic.safetensors")
     assert set(critic) == {"head.weight", "head.bias"}
+
+
+def test_two_processes_teach_each_role_what_one_process_teaches_it(tmp_path: Path) -> None:
+    logs = []
+    for num_processes, mode in ((1, "alone_roles"), (2, "ddp_roles")):
+        folder = tmp_path / mode
+        folder.mkdir()
+        logs.append(start(mode, folder, num_processes))
+        places = sorted((folder / "checkpoint-4" / "roles").glob("*/adapter_model.safetensors"))
+        assert [place.parent.name for place in places] == ["drafter", "verifier"]
+        for place in places:
+            weights = load_file(place)
+            assert any(w.abs().max() > 0 for name, w in weights.items() if "lora_B" in name)
+    for one, two in zip(*logs, strict=True):
+        for name in ("loss", "value_loss", "reward", "explained_variance"):
+            if name in one:
+                assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name

@@ -1,0 +1,137 @@
+"""Jobs of Slurm: an sbatch script that a user can read, keep and change."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from launch.jobs.job import Job
+from launch.jobs.settings import ContainerSettings, LaunchSettings, SlurmSettings
+from launch.jobs.shell import ask, one_line, render
+from train.config.hints import did_you_mean
+
+_WHAT_FOR = "launch=slurm"
+# States in which a job will still run or is running.
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+    *("PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+
+
+class SlurmBackend:
+    """Renders a script, hands it to sbatch, and asks squeue and scancel about it."""
+
+    def render(self, job: Job, settings: LaunchSettings) -> str:
+        assert isinstance(settings, SlurmSettings)
+        return render(
+            "slurm.sh.jinja",
+            job,
+            settings,
+            options=_options(job, settings),
+            srun=_srun(job, settings.container),
+            runner=_runner(settings.container),
+        )
+
+    def command(self, job: Job, settings: LaunchSettings) -> list[str]:
+        return ["sbatch", "--parsable", str(job.script_path)]
+
+    def check(self, job: Job, settings: LaunchSettings) -> None:
+        assert isinstance(settings, SlurmSettings)
+        told = ask(["sinfo", "--noheader", "--format=%R|%D|%G"], _WHAT_FOR)
+        if told.returncode:
+            raise ValueError(f"launch: Slurm does not answer ({one_line(told.stderr)})")
+        parts = [line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2]
+        partitions = sorted({name for name, _, _ in parts})
+        wanted = settings.partition
+        if wanted is not None and wanted not in partitions:
+            raise ValueError(
+                f"launch.partition: no '{wanted}'; {did_you_mean(wanted, partitions)}"
+                f"there is {', '.join(partitions)}"
+            )
+        if settings.device == "cpu":
+            return
+        most = max((_gpus(gres) for name, _, gres in parts if wanted in (None, name)), default=0)
+        if most < job.processes_per_node:
+            raise ValueError(
+                f"hardware.gpus_per_node: {job.processes_per_node} asked for, and the largest node "
+                f"of {wanted or 'any partition'} has {most}; ask for fewer on more nodes, or set "
+                "launch.device=cpu"
+            )
+
+    def submit(self, job: Job, settings: LaunchSettings) -> Job:
+        told = ask(self.command(job, settings), _WHAT_FOR)
+        if told.returncode:
+            reason = one_line(told.stderr).replace("sbatch: error: ", "")
+            raise ValueError(
+                f"launch: sbatch refused the job ({reason}); change launch.SETTING accordingly"
+            )
+        return job.with_id(told.stdout.strip().partition(";")[0])
+
+    def state(self, job: Job) -> str | None:
+        assert job.id is not None
+        told = ask(["squeue", "--noheader", f"--jobs={job.id}", "--format=%T|%r"], _WHAT_FOR)
+        if told.returncode and "Invalid job id" not in told.stderr:
+            raise ValueError(f"launch: Slurm does not answer ({one_line(told.stderr)})")
+        state, _, reason = told.stdout.strip().partition("|")
+        if not state or state in _ENDED:
+            return None
+        return state if reason in ("", "None") else f"{state} ({reason})"
+
+    def cancel(self, job: Job) -> None:
+        assert job.id is not None
+        told = ask(["scancel", job.id], _WHAT_FOR)
+        if told.returncode:
+            raise ValueError(f"launch: scancel refused ({one_line(told.stderr)})")
+
+
+def _options(job: Job, settings: SlurmSettings) -> list[str]:
+    """The #SBATCH lines."""
+    cpus = settings.cpus_per_process
+    named = {
+        "job-name": job.folder.run.name,
+        "nodes": job.nodes,
+        # One task for each node, which starts the processes of its GPUs.
+        "ntasks-per-node": 1,
+        "cpus-per-task": cpus * job.processes_per_node if cpus else None,
+        "gpus-per-node": job.processes_per_node if settings.device == "gpu" else None,
+        "mem": settings.memory,
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "time": settings.time,
+        # Sent to the processes of the steps, which save, and not to the script.
+        "signal": f"USR1@{settings.signal_s}",
+        "chdir": Path.cwd(),
+        "open-mode": "append",
+        "output": job.folder.scheduler_log_path,
+        "export": "ALL",
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    lines = [f"--{name}={shlex.quote(str(value))}" for name, value in given.items()]
+    return [*lines, "--requeue", *settings.extra]
+
+
+def _srun(job: Job, container: ContainerSettings | None) -> list[str]:
+    options = [f"--nodes={job.nodes}", f"--ntasks={job.nodes}", "--ntasks-per-node=1"]
+    # A node without its neighbours would wait for them for ever.
+    options.append("--kill-on-bad-exit=1")
+    if container is not None and container.runtime == "pyxis":
+        options.append(f"--container-image={shlex.quote(container.image)}")
+        if container.mounts:
+            options.append(f"--container-mounts={shlex.quote(','.join(container.mounts))}")
+    return options
+
+
+def _runner(container: ContainerSettings | None) -> str:
+    """What stands before the interpreter: nothing, or a container that is started for it."""
+    if container is None or container.runtime == "pyxis":
+        return ""
+    binds = [f"--bind {shlex.quote(mount)}" for mount in container.mounts]
+    return " ".join(["apptainer exec --nv", *binds, shlex.quote(container.image), ""])
+
+
+def _gpus(gres: str) -> int:
+    """GPUs in Slurm's words: `gpu:h100:8(S:0-1)` has 8."""
+    found = re.findall(r"\bgpu(?::[A-Za-z][^:(,]*)?:(\d+)", gres)
+    return sum(map(int, found))

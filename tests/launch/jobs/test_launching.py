@@ -1,0 +1,130 @@
+"""`nextchapter launch train`, as a user runs it, as far as no cluster is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launch.cli import main
+from launch.jobs.slurm import _gpus
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    # No scheduler, and no GPU.
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_dry_run_shows_the_script_and_the_command_and_leaves_no_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = (
+        *("experiment=paper_7b_multinode", "data.train=a", "data.validation=b", "data.test=c"),
+        *("launch=slurm", "launch.partition=gpu", "launch.account=books", "launch.time=1-00:00:00"),
+        *("launch.modules=[cuda/12.8]", "+launch.container={image: books.sqsh, mounts: ['/a:/a']}"),
+        *("launch.extra=['--exclusive']", "+launch.environment.NCCL_DEBUG=WARN", "run_dir=runs/r"),
+        "launch.cpus_per_process=4",
+    )
+    settings = tuple(s.replace("+launch.container=", "launch.container=") for s in settings)
+    assert main(["launch", "train", *settings, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    for line in (
+        *("#SBATCH --nodes=4", "#SBATCH --gpus-per-node=8", "#SBATCH --partition=gpu"),
+        *("#SBATCH --account=books", "#SBATCH --time=1-00:00:00", "#SBATCH --cpus-per-task=32"),
+        *("#SBATCH --signal=USR1@300", "#SBATCH --requeue", "#SBATCH --exclusive"),
+        *("module load cuda/12.8", "export NCCL_DEBUG=WARN", "export HF_HUB_OFFLINE=1"),
+        f"sbatch --parsable {tmp_path}/runs/r/job/job.sh",
+    ):
+        assert line in shown.splitlines()
+    assert "--container-image=books.sqsh --container-mounts=/a:/a" in shown
+    assert "-P -m launch.jobs.node" in shown
+    assert files(tmp_path) == []
+
+
+def test_a_value_from_a_config_cannot_become_a_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "runs/a b'; touch owned; '"
+    argv = ["launch", "train", "launch=local", f'run_dir="{name}"', "--dry-run"]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    (line,) = [line for line in shown.splitlines() if line.startswith("run=")]
+    assert line.count("'\"'\"'") == 2 and line.endswith("; '\"'\"''")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["launch=slurm"], "launch: sinfo is not on this machine, and launch=slurm needs it"),
+        (["launch=slrum"], "launch=slrum: no such option; did you mean 'slurm'?"),
+        (["launch.partition=gpu"], "launch.partition: no such setting"),
+        (["launch.max_restarts=-1"], "launch.max_restarts: should be greater than or equal to 0"),
+        (["nodes=2"], "hardware.nodes: launch=local is one machine; got 2"),
+        (
+            ["launch.device=gpu", "gpus_per_node=2"],
+            "hardware.gpus_per_node: 2 asked for, and this machine has 0",
+        ),
+        (
+            ["+launch.environment.HF_TOKEN=hf_1"],
+            "launch.environment.HF_TOKEN: a secret would stand in the job's files",
+        ),
+        (
+            ["launch.offline=true", "generator.model.path=no/model"],
+            "generator.model.path: no/model is not in the cache; run nextchapter launch prefetch",
+        ),
+        (["launch=kubernetes"], "launch.volume_claim: names the claim"),
+        (["trainer.max_steps=0"], "trainer.max_steps: should be greater than 0"),
+    ],
+)
+def test_what_cannot_run_is_one_line_and_leaves_no_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, settings: list[str], says: str
+) -> None:
+    if "launch=kubernetes" in settings:
+        pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
+    assert main(["launch", "train", *settings]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["status", "logs", "cancel"])
+def test_a_run_that_was_not_launched_is_said_so(
+    capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    assert main(["launch", kind, "runs/none"]) == 2
+    assert "runs/none: was not launched as a job" in capsys.readouterr().err
+
+
+def test_gpus_are_counted_as_slurm_writes_them() -> None:
+    assert _gpus("gpu:h100:8(S:0-1)") == 8
+    assert _gpus("gpu:4,nvme:1") == 4
+    assert _gpus("(null)") == 0
+
+
+def test_a_manifest_has_what_kubeflow_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
+    argv = ["launch", "train", "launch=kubernetes", "nodes=2", "gpus_per_node=8", "--dry-run"]
+    assert main([*argv, "launch.volume_claim=books", "run_dir=/work/runs/A_b"]) == 0
+    shown = capsys.readouterr().out
+    assert "kind: TrainJob" in shown and "numNodes: 2" in shown
+    assert "nvidia.com/gpu: '8'" in shown and "claimName: books" in shown
+    assert "name: nextchapter-a-b-" in shown
+
+
+def test_the_record_of_a_job_says_what_is_wrong_with_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run" / "job"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"run": "x"}))
+    assert main(["launch", "status", "run"]) == 2
+    assert "job.json" in capsys.readouterr().err

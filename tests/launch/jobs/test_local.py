@@ -1,0 +1,75 @@
+"""A job on this machine: followed, asked to leave, refused a second time, and launched again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TINY = (
+    *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
+    *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
+    *("reward.rules.truncated=score", "monitors=off"),
+    *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
+    *("trainer.max_steps=8", "trainer.save_steps=8", "trainer.num_generations=4"),
+    *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=8"),
+    *("trainer.max_completion_length=16", "sampling.max_new_tokens=16"),
+    *("evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
+    *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
+)
+
+
+def nextchapter(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "launch", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def logged_steps(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_text(encoding="utf-8").count('"learning_rate"') if path.exists() else 0
+
+
+def wait_until_gone(folder: Path) -> str:
+    give_up = time.monotonic() + 120
+    while "ended" not in (shown := nextchapter(folder, "launch", "status", "run").stdout):
+        assert time.monotonic() < give_up, shown
+        time.sleep(0.5)
+    return shown
+
+
+def test_a_job_behind_is_cancelled_with_a_checkpoint_and_goes_on_in_front(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launched = nextchapter(tmp_path, "launch", "train", "launch.detach=true", "run_dir=run", *TINY)
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    give_up = time.monotonic() + 240
+    while logged_steps(run) < 1:
+        assert time.monotonic() < give_up, (run / "job" / "job.log").read_text()[-3000:]
+        time.sleep(0.02)
+    second = nextchapter(tmp_path, "launch", "train", "resume=run", "launch=local")
+    assert second.returncode == 2
+    assert second.stderr.count("\n") == 1 and "at work in this run" in second.stderr
+
+    assert nextchapter(tmp_path, "launch", "cancel", "run").returncode == 0
+    shown = wait_until_gone(tmp_path)
+    assert "asked to leave, with a checkpoint: nextchapter train: stopped by SIGTERM" in shown
+    steps = logged_steps(run)
+    assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 8
+    assert "reinforcement ..." in nextchapter(tmp_path, "launch", "logs", "run").stdout
+
+    again = nextchapter(tmp_path, "launch", "train", "resume=run", "launch=local")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert logged_steps(run) == 8 and (run / "evaluation.json").exists()
+    assert "Improvement on unseen books" in again.stdout
+    assert nextchapter(tmp_path, "launch", "cancel", "run").returncode == 2

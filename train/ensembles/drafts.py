@@ -1,0 +1,89 @@
+"""How a writer begins a chapter, and how sure it is of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from envs.tokens import end_id, pad_id
+from rewards.types import TokenIds
+from train.analysis.rouge import rouge_l
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The beginning of a chapter, and the mean entropy, in nats, of the tokens as they were drawn.
+
+    An end of the text is among them.
+    """
+
+    text: str
+    num_tokens: int
+    entropy: float
+
+
+@torch.no_grad()
+def drafts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TokenIds],
+    max_tokens: int,
+    *,
+    sampled: bool,
+    seed: int,
+    batch_size: int,
+) -> list[Draft]:
+    """What the writer says behind each row: at temperature 1, or its likeliest words."""
+    found: list[Draft] = []
+    config = GenerationConfig(
+        max_new_tokens=max_tokens,
+        do_sample=sampled,
+        top_k=0 if sampled else None,
+        pad_token_id=pad_id(tokenizer),
+        eos_token_id=end_id(tokenizer),
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    with torch.random.fork_rng():
+        for start in range(0, len(rows), batch_size):
+            # Of the batch's own, so that it does not depend on those before it.
+            torch.manual_seed(seed + start)
+            ids_BL, mask_BL = _left_padded(rows[start : start + batch_size], pad_id(tokenizer))
+            # Every causal model can generate, but transformers' type for any model has no say.
+            output = cast(Any, model).generate(
+                ids_BL.to(model.device),
+                attention_mask=mask_BL.to(model.device),
+                generation_config=config,
+            )
+            said_BT = output.sequences[:, ids_BL.shape[1] :]
+            logprobs_BTV = torch.stack(output.logits, dim=1).float().log_softmax(-1)
+            entropy_BT = torch.special.entr(logprobs_BTV.exp()).sum(-1)
+            found += [_draft(tokenizer, said_BT[i], entropy_BT[i]) for i in range(len(said_BT))]
+    return found
+
+
+def disagreement(texts: Sequence[str]) -> float:
+    """1 less the mean ROUGE-L F1 of all pairs of texts: 0 where all say the same."""
+    return 1 - fmean(rouge_l(one, other).f1 for one, other in combinations(texts, 2))
+
+
+def _draft(tokenizer: PreTrainedTokenizerBase, said_T: Tensor, entropy_T: Tensor) -> Draft:
+    ids = said_T.tolist()
+    end = end_id(tokenizer)
+    length = ids.index(end) + 1 if end in ids else len(ids)
+    text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
+    return Draft(text, length, entropy_T[:length].mean().item())
+
+
+def _left_padded(rows: Sequence[TokenIds], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids_BL = torch.tensor([(pad,) * (longest - len(row)) + tuple(row) for row in rows])
+    mask_BL = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids_BL, mask_BL

@@ -1,0 +1,66 @@
+"""What makes an ensemble's outcomes: fitted on some episodes, asked about others, kept as files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from envs.ensemble import Ensemble
+from envs.types import Cost, Episode, Outcome
+from train.ensembles.shelf import Shelf
+
+
+class Fitted(Protocol):
+    """An ensemble that has learned, or not yet. It never looks at the chapter it decides about."""
+
+    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]: ...
+
+    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
+        """What writing each chapter takes of each writer: tokens read before it, and written."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Leaves it in `folder`, as JSON and safetensors."""
+        ...
+
+
+class Learner(Protocol):
+    """A module of `train.ensembles`, or of a user's: how one kind of ensemble is made."""
+
+    def fit(
+        self,
+        env: Ensemble,
+        shelf: Shelf,
+        train: Sequence[Episode],
+        validation: Sequence[Episode],
+        seed: int,
+    ) -> Fitted:
+        """Learns from `train`, and chooses among what it learned on `validation`."""
+        ...
+
+    def untrained(self, env: Ensemble, shelf: Shelf, seed: int) -> Fitted:
+        """The same before it has learned anything."""
+        ...
+
+    def load(self, env: Ensemble, folder: Path, shelf: Shelf) -> Fitted:
+        """What `save` left in `folder`."""
+        ...
+
+
+def learner_of(env: Ensemble) -> Learner:
+    """The module that the env names."""
+    return importlib.import_module(env.learner)  # pyright: ignore[reportReturnType]
+
+
+def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dict[str, Cost]:
+    """What it takes these writers to write a chapter of the length of the author's, each token read
+    and written by all of them.
+    """
+    found: dict[str, Cost] = {}
+    for name in writers:
+        request = shelf.request(name, episode)
+        read = len(request.prefix_ids) + len(request.guidance_ids)
+        found[name] = Cost(1, read, len(request.gold_ids))
+    return found

@@ -1,0 +1,126 @@
+"""Routing, learned: the router that an env names, fitted on what every writer was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from envs.routing import Routing
+from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from train.ensembles import model_routers
+from train.ensembles.fitted import writing_costs
+from train.ensembles.routers import Arrays, by_features, names_of
+from train.ensembles.shelf import Shelf
+from train.ensembles.worth import Worth, context_features
+
+ARRAYS = "router.safetensors"
+
+
+@dataclass(frozen=True)
+class ByFeatures:
+    """A router on the generator's state after the context."""
+
+    env: Routing
+    shelf: Shelf
+    writers: tuple[str, ...]
+    arrays: Arrays
+    seed: int
+
+    def scores(self, episodes: Sequence[Episode]) -> Tensor:
+        features_ED = context_features(self.shelf, episodes)
+        return by_features(self.env, self.seed).scores(self.arrays, features_ED)
+
+    def save(self, folder: Path) -> None:
+        save_file({k: v.contiguous() for k, v in self.arrays.items()}, folder / ARRAYS)
+
+
+@dataclass(frozen=True)
+class ByModel:
+    """A router that is a language model."""
+
+    env: Routing
+    shelf: Shelf
+    writers: tuple[str, ...]
+    network: model_routers.Encoder | model_routers.AsksByName
+
+    def scores(self, episodes: Sequence[Episode]) -> Tensor:
+        rows = model_routers.context_rows(self.shelf, episodes)
+        return model_routers.scores(self.network, rows, self.env.batch_size)
+
+    def save(self, folder: Path) -> None:
+        model_routers.save(self.network, folder)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Gives each chapter to the writer with the greatest score."""
+
+    router: ByFeatures | ByModel
+
+    def chosen(self, episodes: Sequence[Episode]) -> list[str]:
+        return names_of(self.router.writers, self.router.scores(episodes))
+
+    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
+        return [
+            Guidance("") if name == GENERATOR else Choice(name) for name in self.chosen(episodes)
+        ]
+
+    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
+        """The router reads the context once more than the writer, who writes the chapter."""
+        shelf, found = self.router.shelf, []
+        for name, episode in zip(self.chosen(episodes), episodes, strict=True):
+            cost = writing_costs(shelf, [name], episode)
+            read = writing_costs(shelf, [GENERATOR], episode)[GENERATOR].read_tokens
+            found.append({**cost, "router": Cost(1, read, 0)})
+        return found
+
+    def save(self, folder: Path) -> None:
+        self.router.save(folder)
+
+
+def fit(
+    env: Routing,
+    shelf: Shelf,
+    train: Sequence[Episode],
+    validation: Sequence[Episode],
+    seed: int,
+) -> Routed:
+    """Learns which writer is worth most on which context."""
+    writers = shelf.chosen(env.writers)
+    train = train[: env.max_episodes]
+    worth_EW, val_worth_EW = (
+        Worth.of(shelf, writers, some).less_costs(env.cost_weight) for some in (train, validation)
+    )
+    if env.router in ("encoder", "policy"):
+        network = model_routers.network(env, shelf, writers, seed)
+        rows, val_rows = (model_routers.context_rows(shelf, some) for some in (train, validation))
+        model_routers.fit(network, rows, worth_EW, val_rows, val_worth_EW, env, seed)
+        return Routed(ByModel(env, shelf, writers, network))
+    features, val_features = (context_features(shelf, some) for some in (train, validation))
+    arrays = by_features(env, seed).fit(features, worth_EW, val_features, val_worth_EW)
+    return Routed(ByFeatures(env, shelf, writers, arrays, seed))
+
+
+def untrained(env: Routing, shelf: Shelf, seed: int) -> Routed:
+    """The same router with what it starts from."""
+    writers = shelf.chosen(env.writers)
+    if env.router in ("encoder", "policy"):
+        return Routed(
+            ByModel(env, shelf, writers, model_routers.network(env, shelf, writers, seed))
+        )
+    width = 2 * shelf.model(GENERATOR).config.get_text_config().hidden_size
+    arrays = by_features(env, seed).untrained(width, len(writers))
+    return Routed(ByFeatures(env, shelf, writers, arrays, seed))
+
+
+def load(env: Routing, folder: Path, shelf: Shelf) -> Routed:
+    """A fitted router, from its folder."""
+    before = untrained(env, shelf, 0).router
+    if isinstance(before, ByModel):
+        model_routers.load(before.network, folder)
+        return Routed(before)
+    return Routed(ByFeatures(env, shelf, before.writers, load_file(folder / ARRAYS), 0))

@@ -1,0 +1,200 @@
+"""A run of an ensemble: its writers made, what decides among them fitted, kept, and evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import envs
+import rewards
+import train
+from envs.ensemble import Ensemble
+from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from rewards.improvement import improvement_percent
+from train import ranks
+from train.analysis.rows import TRAINED, UNTRAINED, Evaluation
+from train.cache import digest, source_fingerprint
+from train.ensembles.fitted import Fitted, learner_of, writing_costs
+from train.ensembles.shelf import Shelf
+from train.evaluation import Evaluator, Made
+from train.files import copy_folder, write_json
+from train.models import model_digest
+from train.results import keep_models, open_journal, with_recall, write_results
+from train.run import Run, episodes_of
+from train.run_folder import RunFolder
+from train.stages import keep
+
+BEST_SINGLE, ORACLE = "best_single", "oracle"
+FITTED = "ensemble"
+SINGLES = "singles.json"
+
+
+def train_ensemble(run: Run, folder: RunFolder) -> Evaluation:
+    """Fits the ensemble and leaves it, its table and its examples in `folder`."""
+    evaluation = evaluate_ensemble(run, folder)
+    keep_models(run, folder)
+    write_results(run, evaluation, folder)
+    return evaluation
+
+
+def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) -> Evaluation:
+    """The table of an ensemble: its writers, the controls, itself before and after learning.
+
+    What was fitted in the run folder `earlier` is taken from there; else it is fitted here, or
+    taken from the cache, and left in `folder`.
+    """
+    env, shelf = _ensemble(run), run.shelf
+    kept = earlier / FITTED if earlier and (earlier / FITTED).is_dir() else _fitted(run, env)
+    if ranks.is_main():
+        copy_folder(kept, folder.path / FITTED)
+    config = run.config.evaluation
+    episodes = episodes_of(run.source, config.split)
+    journal = open_journal(run)
+    evaluator = Evaluator(episodes, None, run.reward, config, run.config.seed, journal)
+    singles = env_writers(env, shelf)
+    made = {f"writer_{name}": _alone(shelf, name, evaluator.episodes) for name in singles}
+    best = str(read_json(kept / SINGLES)["best"])
+    made[BEST_SINGLE] = made[f"writer_{best}"]
+    made["random_writer"] = _at_random(shelf, singles, evaluator.episodes, run.config.seed)
+    learner = learner_of(env)
+    made[UNTRAINED] = _made(
+        learner.untrained(env, shelf, run.config.seed),
+        evaluator.episodes,
+        {"untrained": asdict(env)},
+    )
+    for name, part, without in _parts(env, kept):
+        fitted = learner.load(without, part, shelf)
+        made[name] = _made(fitted, evaluator.episodes, {"fitted": _digest_of(part)})
+    oracle_of = [f"writer_{name}" for name in singles]
+    evaluation = evaluator.ensemble_table(made, oracle_of, run.progress)
+    return with_recall(run, evaluator, journal, evaluation)
+
+
+def env_writers(env: Ensemble, shelf: Shelf) -> tuple[str, ...]:
+    """The writers who take part."""
+    return shelf.chosen(env.writers)
+
+
+def _ensemble(run: Run) -> Ensemble:
+    assert isinstance(run.env, Ensemble)
+    return run.env
+
+
+def _parts(env: Ensemble, kept: Path) -> list[tuple[str, Path, Ensemble]]:
+    """The rows of what was fitted: the whole, and what is left without each writer."""
+    found = [(TRAINED, kept / TRAINED, env)]
+    for folder in sorted(kept.glob("without_*")):
+        left = tuple(read_json(folder / "writers.json")["writers"])
+        found.append((folder.name, folder, replace(env, writers=left)))
+    return found
+
+
+def _fitted(run: Run, env: Ensemble) -> Path:
+    """The folder of what was fitted, in the cache."""
+    key = {
+        "env": run.config.env,
+        "generator": model_digest(run.generator),
+        "writers": {name: model_digest(model) for name, model in run.writers.items()},
+        "prompts": asdict(run.config.prompts),
+        "limits": [
+            {**asdict(g), "model": None, "training": None, "reading": None}
+            for g in (run.config.generator, *run.config.writers.values())
+        ],
+        "data": run.source.key(),
+        "seed": run.config.seed,
+        "processes": ranks.num_processes(),
+        "code": source_fingerprint(envs, rewards, train),
+    }
+    return keep(run.stages.cache, FITTED, key, partial(_fit, run, env))
+
+
+def _fit(run: Run, env: Ensemble, folder: Path) -> None:
+    shelf, learner, seed = run.shelf, learner_of(env), run.config.seed
+    learned, chosen_on = run.train_episodes, run.source.episodes("validation")
+    if not chosen_on:
+        raise ValueError("data: the split 'validation' has no episodes; give more books")
+    names = env_writers(env, shelf)
+    lone = len(names) < 3 and env.leave_one_out
+    if lone:
+        raise ValueError(
+            "env.leave_one_out: of two writers one is left, which is a row already; set it to false"
+        )
+    left_out = names if env.leave_one_out else ()
+    with run.progress.stage("fit the ensemble", 2 + len(left_out)) as advance:
+        means = _validation_means(shelf, names, chosen_on)
+        advance()
+        _save(learner.fit(env, shelf, learned, chosen_on, seed), folder / TRAINED)
+        advance()
+        for name in left_out:
+            others = tuple(other for other in names if other != name)
+            part = folder / f"without_{name}"
+            some = replace(env, writers=others, leave_one_out=False)
+            _save(learner.fit(some, shelf, learned, chosen_on, seed), part)
+            write_json(part / "writers.json", {"writers": list(others)})
+            advance()
+    write_json(folder / SINGLES, {"best": max(means, key=means.__getitem__), "validation": means})
+
+
+def _save(fitted: Fitted, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    fitted.save(folder)
+
+
+def _validation_means(
+    shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode]
+) -> dict[str, float]:
+    """Mean improvement of each writer alone."""
+    plain = shelf.likelihoods(GENERATOR, episodes)
+    return {
+        name: fmean(
+            improvement_percent(own, baseline)
+            for own, baseline in zip(shelf.likelihoods(name, episodes), plain, strict=True)
+        )
+        for name in names
+    }
+
+
+def _alone(shelf: Shelf, name: str, episodes: Sequence[Episode]) -> Made:
+    outcomes = [_by(name) for _ in episodes]
+    costs = [writing_costs(shelf, [name], e) for e in episodes]
+    return Made(outcomes, [_as_play(c) for c in costs], {"writer": name})
+
+
+def _at_random(shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode], seed: int) -> Made:
+    """One writer for each chapter, by its id: what a router is worth that looks at nothing."""
+    chosen = [names[int(digest([e.episode_id, seed])[:8], 16) % len(names)] for e in episodes]
+    costs = [writing_costs(shelf, [name], e) for name, e in zip(chosen, episodes, strict=True)]
+    return Made([_by(n) for n in chosen], [_as_play(c) for c in costs], {"random": list(names)})
+
+
+def _by(name: str) -> Outcome:
+    """The chapter as this writer alone writes it."""
+    return Guidance("") if name == GENERATOR else Choice(name)
+
+
+def _made(fitted: Fitted, episodes: Sequence[Episode], key: Mapping[str, Any]) -> Made:
+    play = [_as_play(cost) for cost in fitted.costs(episodes)]
+    return Made(fitted.outcomes(episodes), play, key)
+
+
+def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Costs as evaluations write those of any env."""
+    return {
+        f"cost/{writer}/{name}": float(value)
+        for writer, cost in costs.items()
+        for name, value in vars(cost).items()
+    }
+
+
+def _digest_of(folder: Path) -> str:
+    files = sorted(f for f in folder.rglob("*") if f.is_file())
+    return digest([(f.relative_to(folder).as_posix(), f.read_bytes().hex()) for f in files])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

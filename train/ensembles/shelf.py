@@ -1,0 +1,232 @@
+"""The writers of a run: frozen generators by name, each loaded when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from envs.ensemble import Ensemble
+from envs.types import GENERATOR, Episode
+from rewards.encode import GeneratorEncoder
+from rewards.likelihood.dense import DenseScorer
+from rewards.likelihood.mixture import MixtureScorer
+from rewards.likelihood.realigned import realigned
+from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
+from train.ranks import num_processes
+from train.schema import ScorerConfig
+from train.scoring import over_processes, tokens_per_batch
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A frozen generator with what it reads by and what it is asked through."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    encoder: GeneratorEncoder
+    scorer: LikelihoodScorer
+
+
+Dress = Callable[[PreTrainedModel, PreTrainedTokenizerBase], Writer]
+
+
+class Shelf:
+    """Writers by name, and their scorer: a request goes to the writer, or the writers, it names.
+
+    The first is the reference: improvement is counted against it, on its tokens. `load` brings each
+    writer; `dress` makes one of a model that was put together here.
+    """
+
+    def __init__(
+        self,
+        load: Mapping[str, Callable[[], Writer]],
+        dress: Dress,
+        scorer: ScorerConfig | None = None,
+    ) -> None:
+        assert next(iter(load)) == GENERATOR
+        self._load = dict(load)
+        self._dress = dress
+        self._config = scorer or ScorerConfig()
+        self._loaded: dict[str, Writer] = {}
+        self._together: tuple[tuple[str, ...], LikelihoodScorer] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All writers, the reference first."""
+        return tuple(self._load)
+
+    def chosen(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The writers of these names, all of them for none.
+
+        Raises:
+            ValueError: there is no writer of a name, or one is named twice.
+        """
+        check_names(names, self.names)
+        return tuple(names) or self.names
+
+    def writer(self, name: str) -> Writer:
+        if name not in self._loaded:
+            (name,) = self.chosen([name])
+            self._loaded[name] = self._load[name]()
+        return self._loaded[name]
+
+    def model(self, name: str) -> PreTrainedModel:
+        return self.writer(name).model
+
+    def tokenizer(self, name: str) -> PreTrainedTokenizerBase:
+        return self.writer(name).tokenizer
+
+    def request(self, name: str, episode: Episode, plan: str = "") -> ScoreRequest:
+        """The episode as this writer reads it."""
+        return self.writer(name).encoder.request(episode, plan)
+
+    def add(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Puts a model that was made of others on the shelf, in the place of one of that name."""
+        writer = self._dress(model.eval().requires_grad_(False), tokenizer)
+        self._load[name] = lambda: writer
+        self._loaded[name] = writer
+
+    @property
+    def encoders(self) -> Mapping[str, GeneratorEncoder]:
+        """By which each writer reads; it is loaded when it is looked up."""
+        return _Encoders(self)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+        """One likelihood per request, in order, on the tokens of whoever writes.
+
+        Where there are several processes, each has to ask, and the scorers are asked in one order.
+        """
+        places: dict[str, list[int]] = {name: [] for name in self.names}
+        mixed: list[int] = []
+        for place, request in enumerate(requests):
+            if request.mixture is not None:
+                mixed.append(place)
+            else:
+                places[request.writer or GENERATOR].append(place)
+        found: dict[int, Likelihood] = {}
+        for name, own in places.items():
+            if own or num_processes() > 1:
+                asked = [requests[place] for place in own]
+                found |= dict(zip(own, self.writer(name).scorer.score(asked), strict=True))
+        if mixed or (num_processes() > 1 and self._together):
+            asked = [requests[place] for place in mixed]
+            found |= dict(zip(mixed, self._mixture_scorer().score(asked), strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def _mixture_scorer(self) -> LikelihoodScorer:
+        """Of all writers who speak of the same next token as the reference."""
+        if self._together is None or self._together[0] != self.names:
+            models = {n: self.model(n) for n in self.names if self.shares_tokens(n)}
+            model, chunk = self.model(GENERATOR), self._config.positions_per_chunk
+            max_tokens = tokens_per_batch(model, self._config)
+            # It is given nothing to score alone, which several processes would have to ask for.
+            mixture = MixtureScorer(DenseScorer(model), models, max_tokens, chunk)
+            scorer = over_processes(mixture, model, self._config.sharding)
+            self._together = (self.names, scorer)
+        return self._together[1]
+
+    def likelihoods(self, name: str, episodes: Sequence[Episode]) -> list[Likelihood]:
+        """What this writer says of each chapter, without a plan, on the reference's tokens.
+
+        Raises:
+            ValueError: its tokenizer is another, and of a chapter one of the two reads a part only.
+        """
+        writer = self.writer(name)
+        requests = [writer.encoder.request(e) for e in episodes]
+        found = writer.scorer.score(requests)
+        if self.shares_tokens(name):
+            return found
+        return [self._on_reference(name, e, own) for e, own in zip(episodes, found, strict=True)]
+
+    def shares_tokens(self, name: str) -> bool:
+        """Whether this writer and the reference cut texts alike."""
+        if name == GENERATOR:
+            return True
+        own, reference = (
+            cast(PreTrainedTokenizerFast, self.tokenizer(n)) for n in (name, GENERATOR)
+        )
+        return own.backend_tokenizer.to_str() == reference.backend_tokenizer.to_str()
+
+    def check_vocabularies(self, names: Sequence[str]) -> None:
+        """Refuses writers that cannot speak of the same next token: all maps are compared in full.
+
+        Raises:
+            ValueError: the map from tokens to ids of one differs from that of the first.
+        """
+        first, *others = names
+        expected = self.tokenizer(first).get_vocab()
+        for name in others:
+            own = self.tokenizer(name).get_vocab()
+            if own != expected:
+                differing = {t for t, _ in own.items() ^ expected.items()}
+                raise ValueError(
+                    f"env.writers: {first} and {name} give {len(differing)} tokens different ids, "
+                    f"such as {min(differing)!r}, so their next tokens cannot be combined; choose "
+                    "writers of one tokenizer, or an env that chooses among writers"
+                )
+
+    def _on_reference(self, name: str, episode: Episode, own: Likelihood) -> Likelihood:
+        ends = [self.writer(n).encoder.gold_ends(episode) for n in (name, GENERATOR)]
+        try:
+            return realigned(own, *ends)
+        except ValueError as error:
+            raise ValueError(f"episode {episode.episode_id}, writer {name}: {error}") from error
+
+
+class _Encoders(Mapping[str, GeneratorEncoder]):
+    """The encoders of a shelf by writer."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def __getitem__(self, name: str) -> GeneratorEncoder:
+        if name not in self.shelf.names:
+            raise KeyError(name)
+        return self.shelf.writer(name).encoder
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shelf.names)
+
+    def __len__(self) -> int:
+        return len(self.shelf.names)
+
+
+def check_ensemble(env: Ensemble, writers: Mapping[str, object]) -> None:
+    """Refuses, before any work is done, an env of writers who are not there.
+
+    Raises:
+        ValueError: there is no writer beside the generator, or none of a name.
+    """
+    if not writers:
+        raise ValueError(
+            "writers: this env wants other writers beside the generator, and there are none; "
+            "choose some with writers=storyworld_halves, or add writers.<name>.model.path"
+        )
+    if GENERATOR in writers:
+        raise ValueError(
+            f"writers.{GENERATOR}: the reference has this name already; choose another"
+        )
+    check_names(env.writers, (GENERATOR, *writers))
+
+
+def check_names(chosen: Sequence[str], known: Sequence[str]) -> None:
+    """Refuses names that no writer has, or that are given twice.
+
+    Raises:
+        ValueError: with the name.
+    """
+    for name in chosen:
+        if name not in known:
+            raise ValueError(
+                f"env.writers: there is no writer {name!r}; there are {', '.join(known)}. "
+                "Add it under writers"
+            )
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"env.writers: names a writer twice: {', '.join(chosen)}")

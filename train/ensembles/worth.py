@@ -1,0 +1,76 @@
+"""What each writer is worth on each chapter: what whoever chooses a writer learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from envs.types import GENERATOR, Episode
+from rewards.improvement import improvement_percent
+from train.ensembles.fitted import writing_costs
+from train.ensembles.shelf import Shelf
+
+# E episodes, W writers, D features.
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Improvement of each writer in per cent, and what writing takes in 10^9 operations."""
+
+    gains_EW: Tensor
+    costs_EW: Tensor
+
+    @classmethod
+    def of(cls, shelf: Shelf, writers: Sequence[str], episodes: Sequence[Episode]) -> Worth:
+        plain = shelf.likelihoods(GENERATOR, episodes)
+        gains, costs = [], []
+        for name in writers:
+            found = shelf.likelihoods(name, episodes) if name != GENERATOR else plain
+            gains.append([improvement_percent(own, p) for own, p in zip(found, plain, strict=True)])
+            costs.append([giga_operations(shelf, name, e) for e in episodes])
+        return cls(torch.tensor(gains).T.contiguous(), torch.tensor(costs).T.contiguous())
+
+    def less_costs(self, weight: float) -> Tensor:
+        """[E, W]: improvement less `weight` per cent for each 10^9 operations."""
+        return self.gains_EW - weight * self.costs_EW
+
+
+def giga_operations(shelf: Shelf, writer: str, episode: Episode) -> float:
+    """2 · weights · tokens, in 10^9: what a forward pass over context and chapter takes."""
+    cost = writing_costs(shelf, [writer], episode)[writer]
+    weights = sum(p.numel() for p in shelf.model(writer).parameters())
+    return 2e-9 * weights * (cost.read_tokens + cost.generated_tokens)
+
+
+@torch.no_grad()
+def context_features(shelf: Shelf, episodes: Sequence[Episode], batch_size: int = 64) -> Tensor:
+    """[E, D]: the generator's last hidden states over the context, their mean and the last one."""
+    model = shelf.model(GENERATOR)
+    features = []
+    for start in range(0, len(episodes), batch_size):
+        some = [shelf.request(GENERATOR, e) for e in episodes[start : start + batch_size]]
+        ids_BL, mask_BL = padded([r.prefix_ids + r.guidance_ids for r in some], model.device)
+        features.append(pooled(model.base_model(ids_BL, attention_mask=mask_BL)[0], mask_BL).cpu())
+    return torch.cat(features).float()
+
+
+def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids [B, L] with padding behind them, and the mask of what is none."""
+    longest = max(map(len, rows))
+    ids_BL = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask_BL = torch.zeros(len(rows), longest, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids_BL[i, : len(row)] = torch.tensor(row)
+        mask_BL[i, : len(row)] = 1
+    return ids_BL.to(device), mask_BL.to(device)
+
+
+def pooled(states_BLH: Tensor, mask_BL: Tensor) -> Tensor:
+    """[B, 2H]: the mean over each row, and its last state."""
+    weights_BL1 = mask_BL.unsqueeze(-1).to(states_BLH.dtype)
+    mean_BH = (states_BLH * weights_BL1).sum(1) / weights_BL1.sum(1)
+    last_BH = states_BLH[torch.arange(len(states_BLH)), mask_BL.sum(1) - 1]
+    return torch.cat([mean_BH, last_BH], dim=-1)

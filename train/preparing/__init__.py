@@ -1,0 +1,1 @@
+"""Story information made from raw books by an agent, in the form of the published task."""
