@@ -12,9 +12,9 @@ from rewards.types import Reward, Score
 from train import ranks
 
 PARTS = ("rollout", "waiting", "scoring", "update", "outside")
-"""In seconds of this process: until the answers are there, until those of all processes are and what a
-pool or other ranks score, in the reward otherwise, in the rest of the step, and between steps, where
-probes, checkpoints and logs are made."""
+"""In seconds of this process: until the answers are there, until those of all processes are and what
+a pool or other ranks score, in the reward otherwise, in the rest of the step, and between steps,
+where probes, checkpoints and logs are made."""
 
 
 @dataclass
