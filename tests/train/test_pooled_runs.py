@@ -30,7 +30,7 @@ GRPO = ("trainer.episodes_per_step=4", "trainer.save_steps=1")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
     ),
@@ -53,7 +53,7 @@ def train(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Train:
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-            timeout=300,
+            timeout=400,
             check=False,
         )
         done.args = folder
