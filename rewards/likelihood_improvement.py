@@ -132,8 +132,7 @@ class LikelihoodImprovement:
         """
         if isinstance(self.scorer, BackgroundScorer):
             asked = [r for r in rollouts if self.rules[r.status.value] == "score"]
-            pairs = [pair for rollout in asked for pair in self._requests(rollout)]
-            missing, plans, _ = self._to_score(pairs)
+            missing, plans, _ = self._to_score([a for r in asked for a in self._requests(r)])
             self.scorer.start(missing + plans)
 
     def measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:

@@ -33,6 +33,7 @@ from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.scoring_report import say_how_it_scores
 from train.stages import keep
+from train.step_times import StepTimes, TimedReward
 from train.throughput import Throughput
 
 # The settings that a trained agent depends on.
@@ -85,11 +86,12 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             folder.metrics_path,
             run.progress.say,
         )
+        times = StepTimes()
         throughput = Throughput(
             ranks.num_processes(), config.hardware.peak_tflops, config.hardware.price_per_gpu_hour
         )
         passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
-        recorder = Recorder(log, advance, passes_per_step, throughput)
+        recorder = Recorder(log, advance, passes_per_step, times, throughput=throughput)
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -101,7 +103,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 policy,
                 tokenizer,
                 run.player,
-                run.reward,
+                TimedReward(run.reward, times),
                 order,
                 settings,
                 output_dir=checkpoints.staging_dir,

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from envs.types import Rollout
 from rewards.types import Reward, Score
 from train import ranks
-from train.throughput import CLOCK
 
 
 def rewarded(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -18,8 +17,7 @@ def rewarded(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
         ValueError: the reward failed, or gave no finite number; the message names the episode.
     """
     try:
-        with CLOCK.scoring(getattr(reward, "scorer", None)):
-            scores = reward(rollouts)
+        scores = reward(rollouts)
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         if any(r.episode.episode_id in str(error) for r in rollouts):
             raise

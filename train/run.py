@@ -19,6 +19,7 @@ from envs.types import GENERATOR, Episode, Source, Split
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.stores.likelihood_store import DiskLikelihoodStore
+from rewards.types import LikelihoodScorer
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.adapters import check_role_adapters, shares_weights
@@ -78,6 +79,11 @@ class Run:
         learn from.
         """
         _check_models(config)
+        if config.scorer.kind == "ray" and config.writers:
+            raise ValueError(
+                "scorer: a pool has the generator alone, and this run has other writers as well; "
+                "take scorer=ranks"
+            )
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
@@ -148,7 +154,8 @@ class Run:
         # An ensemble may put one writer against itself.
         by_name = bool(self.config.writers) or isinstance(self.env, Ensemble)
         if self.pooled is not None:
-            scorer, window = self.pooled.scorer, context_window(self.pooled.config)
+            scorer: LikelihoodScorer = self.pooled.scorer
+            window = context_window(self.pooled.config)
             encoder = self.stages.encoder(self.pooled.tokenizer, window)
             store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
         else:

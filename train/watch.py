@@ -48,7 +48,7 @@ class Watched:
         run = RunFolder.open(folder)
         config = run.load_config()
         lines = _lines(run.metrics_path)
-        trained = [line for line in lines if "time/step_s" in line or "reward" in line]
+        trained = [line for line in lines if "step_time" in line or "reward" in line]
         numbers = {k: v for line in lines for k, v in line.items() if v is not None}
         costs = [line["cost/step"] for line in lines if line.get("cost/step") is not None]
         now = time.time() if now is None else now
@@ -57,7 +57,7 @@ class Watched:
             int(config["trainer"]["max_steps"]),
             int(trained[-1]["step"]) if trained else 0,
             numbers,
-            [line["time/step_s"] for line in lines if line.get("time/step_s")][-STEPS_FOR_PACE:],
+            [line["step_time"] for line in lines if line.get("step_time")][-STEPS_FOR_PACE:],
             sum(costs) if costs else None,
             _alarms(_lines(run.tables_dir / "monitors.jsonl")),
             max(0.0, now - lines[-1]["time_s"]) if lines else None,
@@ -97,7 +97,7 @@ def rows(run: Watched) -> list[tuple[str, str]]:
             found.append((name, f"{known[name]:.3f}{unit}"))
     if "throughput/tokens_per_s" in known:
         found.append(("throughput", f"{known['throughput/tokens_per_s']:,.0f} tokens/s"))
-    if "time/step_s" in known:
+    if "step_time" in known:
         found.append(("step", _breakdown(known)))
     if "throughput/mfu" in known:
         found.append(("MFU", f"{known['throughput/mfu']:.1%}"))
@@ -123,11 +123,11 @@ def _progress(run: Watched) -> str:
 
 
 def _breakdown(known: Mapping[str, float]) -> str:
-    whole = known["time/step_s"]
+    whole = known["step_time"]
     parts = ", ".join(
-        f"{phase} {known[f'time/{phase}_s'] / whole:.0%}"
+        f"{phase} {known[f'time/{phase}'] / whole:.0%}"
         for phase in PHASES
-        if f"time/{phase}_s" in known
+        if f"time/{phase}" in known
     )
     return f"{whole:.1f} s ({parts})"
 

@@ -30,7 +30,7 @@ GRPO = ("trainer.episodes_per_step=4", "trainer.save_steps=1")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
     ),
@@ -53,7 +53,7 @@ def train(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Train:
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
-            timeout=300,
+            timeout=400,
             check=False,
         )
         done.args = folder
@@ -86,7 +86,7 @@ def test_a_run_with_a_pool_learns_and_judges_as_one_that_scores_itself(train: Tr
     for found, expected in zip(metrics(pooled), metrics(alone), strict=True):
         for name in ("reward", "improvement", "reward_std", "grad_norm"):
             assert found[name] == pytest.approx(expected[name], abs=TOLERANCE)
-    assert all(m["time/waiting_s"] > 0 for m in metrics(pooled))
+    assert all(m["time/waiting"] > 0 for m in metrics(pooled))
     assert rows(pooled) == pytest.approx(rows(alone), abs=TOLERANCE)
     # The token of its own cluster stays between the processes.
     told = [p for p in pooled.rglob("*") if p.is_file() and b"AUTH_TOKEN" in p.read_bytes()]

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from train.step_times import PARTS
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
@@ -45,8 +47,8 @@ OF_TRAINER = {
     ),
 }
 # Measured by the clock.
-TIMES = {"time_s", "step_time"}
-CLOCKED = ("time/", "throughput/", "memory/", "cost/")
+TIMES = {"time_s", "step_time", *(f"time/{part}" for part in PARTS)}
+CLOCKED = ("throughput/", "memory/", "cost/")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -1,64 +1,31 @@
-"""Where the time of a step goes, and what is made of it; numbers from a pencil."""
+"""What is made of a step's time; numbers from a pencil."""
 
 from __future__ import annotations
 
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from torch import nn
 
-from train.throughput import Clock, Throughput, rates
+from train.step_times import StepTimes
+from train.throughput import Throughput, rates
 
 
-class Slow:
-    """A scorer that says how long it has waited for others."""
-
-    seconds_waited = 0.0
-
-    def score(self) -> None:
-        time.sleep(0.02)
-        self.seconds_waited += 0.015
-
-
-def played(clock: Clock, scorer: Slow) -> None:
-    """A step: sampling, scoring, learning, each of them for a while."""
-    clock.begin()
-    time.sleep(0.03)
-    with clock.scoring(scorer):
-        scorer.score()
-    time.sleep(0.04)
-
-
-def test_what_ends_in_scoring_was_sampling_and_the_rest_learning() -> None:
-    clock, scorer = Clock(), Slow()
-    time.sleep(0.02)
-    played(clock, scorer)
-    clock.learned()
-    spent = clock.take()
-    assert spent["rollout"] >= 0.03 and spent["update"] >= 0.04
-    assert spent["waiting"] == pytest.approx(0.015)
-    assert 0.004 <= spent["scoring"] < spent["rollout"]
-    assert spent["outside"] >= 0.02, "before the step began"
-    assert set(clock.take().values()) == {0.0}
-
-
-def test_a_step_logs_its_parts_memory_and_cost_and_no_mfu_where_the_peak_is_unknown() -> None:
-    clock = Clock()
-    throughput = Throughput(2, None, price_per_gpu_hour=3600.0, clock=clock)
+def test_a_step_logs_memory_and_cost_and_no_mfu_where_the_peak_is_unknown() -> None:
+    throughput = Throughput(2, None, price_per_gpu_hour=3600.0)
     state: Any = SimpleNamespace(global_step=1)
     throughput.on_train_begin(None, state, None, model=nn.Linear(10, 10, bias=False))
-    played(clock, Slow())
     throughput.on_step_end(None, state, None)
-    found = throughput.take({"num_tokens": 500.0})
-    parts = [found[f"time/{name}_s"] for name in ("rollout", "scoring", "update", "waiting")]
-    assert found["time/step_s"] == pytest.approx(sum(parts))
+    found = throughput.metrics({"num_tokens": 500.0, "step_time": 4.0})
     # Two GPUs at one unit a second.
-    assert found["cost/step"] == pytest.approx(2 * found["time/step_s"])
+    assert found["cost/step"] == 8.0
     assert found["memory/rank_0_gb"] > 0.01
+    # How many tokens there were before is known from the second step on.
+    assert set(found) == {"cost/step", "memory/rank_0_gb"}
+    found = throughput.metrics({"num_tokens": 900.0, "step_time": 4.0})
+    assert found["throughput/tokens_per_s"] == 100.0
     assert "throughput/mfu" not in found
-    assert throughput.take({"num_tokens": 600.0}) == {}
 
 
 def test_mfu_is_eight_operations_a_weight_and_token_over_the_peak() -> None:
@@ -66,3 +33,33 @@ def test_mfu_is_eight_operations_a_weight_and_token_over_the_peak() -> None:
     found = rates(500, 2.0, 1_000, num_gpus=4, peak_tflops=1e-6)
     assert found["throughput/tokens_per_s"] == 250
     assert found["throughput/mfu"] == pytest.approx(0.5)
+
+
+class Pooled:
+    """A reward whose scorer waits for others for 3 s of the 5 s that a call takes."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self.seconds = seconds
+        self.scorer = SimpleNamespace(seconds_waited=10.0)
+
+    def __call__(self, rollouts: Any) -> list[Any]:
+        self.scorer.seconds_waited += 3.0
+        self.seconds[0] += 5.0
+        return []
+
+
+def test_waiting_for_a_pool_is_not_scoring() -> None:
+    seconds = [100.0]
+    times = StepTimes(now=lambda: seconds[0])
+    times.begin()
+    seconds[0] += 7.0
+    times.score(Pooled(seconds), [])
+    seconds[0] += 2.0
+    times.end()
+    assert times.metrics == {
+        "time/rollout": 7.0,
+        "time/waiting": 3.0,
+        "time/scoring": 2.0,
+        "time/update": 2.0,
+        "time/outside": 0.0,
+    }

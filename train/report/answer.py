@@ -11,7 +11,7 @@ from typing import Any
 from train.analysis.exports import Table, interval, label, p_value
 from train.analysis.rows import UNTRAINED
 from train.report.runs import Group, ReportedRun
-from train.throughput import PARTS
+from train.step_times import PARTS
 
 QUESTION = "Did the agent learn to plan chapters of books that it has never seen?"
 LEVEL = 0.05
@@ -185,6 +185,6 @@ def _shares(run: ReportedRun, whole: float) -> list[str]:
     """The share of the whole time that each part of the steps took; – where none was measured."""
     found = []
     for part in IN_STEPS:
-        taken = [m[f"time/{part}_s"] for m in run.metrics if m.get(f"time/{part}_s") is not None]
+        taken = [m[f"time/{part}"] for m in run.metrics if m.get(f"time/{part}") is not None]
         found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else "–")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from train.analysis.exports import label
 from train.report.runs import Group, ReportedRun
-from train.throughput import PARTS
+from train.step_times import PARTS
 
 WINDOW_STEPS = 10
 REFERENCES = ("inferable_plan", "true_plan", "empty_plan")
@@ -130,7 +130,7 @@ def _smoothed(curve: Sequence[tuple[int, float]], window: int) -> Iterator[tuple
 def _step_parts(group: Group) -> Figure:
     """What the steps of an experiment consist of: a series for each part."""
     parts = [
-        _lines("", "", "", "", f"time/{part}_s", [replace(group, name=part)], WINDOW_STEPS)
+        _lines("", "", "", "", f"time/{part}", [replace(group, name=part)], WINDOW_STEPS)
         for part in PARTS
     ]
     return Figure(

@@ -39,7 +39,7 @@ from rewards.pool.serving import Recipe  # noqa: E402
 from rewards.types import Likelihood, ScoreRequest  # noqa: E402
 
 LOOPBACK = {"node_ip_address": "127.0.0.1"}
-SECONDS_TO_JOIN = 120
+SECONDS_TO_JOIN = 240
 
 
 class Story:
@@ -51,7 +51,7 @@ class Story:
         self.log.touch()
         recipe = Recipe("pool_targets:waiting", {"seconds": 0.15, "log": str(self.log)})
         workers, self.agreement = start_workers(ray, recipe, "story", 2, 1, 0)
-        self.pool = WorkerPool(workers, calls_per_worker=2, patience_s=90)
+        self.pool = WorkerPool(workers, calls_per_worker=2, patience_s=240)
         self.scorer = PoolScorer(self.pool)
         self.num_groups = 0
 
@@ -115,7 +115,7 @@ def story(ray: Any, cluster: Cluster, folder: Path) -> dict[str, Any]:
 def same_numbers(ray: Any) -> dict[str, Any]:
     """The pool's numbers beside those of one process, and those of the oracle."""
     workers, _ = start_workers(ray, Recipe("pool_targets:tiny_llama", {}), "tiny", 2, 1, 0)
-    pool = WorkerPool(workers, patience_s=90)
+    pool = WorkerPool(workers, patience_s=240)
     requests = [r for group in targets.groups_of(4) for r in group]
     served = targets.tiny_llama({})
     seen = {

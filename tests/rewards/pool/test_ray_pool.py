@@ -17,7 +17,7 @@ TOLERANCE = 2e-5
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
     ),
@@ -36,7 +36,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Seen:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

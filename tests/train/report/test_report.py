@@ -262,7 +262,7 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     folder = make_run()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
-    more = {f"time/{part}_s": seconds for part, seconds in parts.items()}
+    more = {f"time/{part}": seconds for part, seconds in parts.items()}
     text = "".join(json.dumps(line | more) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     run = ReportedRun.read(folder)
