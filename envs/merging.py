@@ -71,11 +71,10 @@ class Merging(Ensemble):
             raise ValueError("env.start: shares add up to 0; give at least one writer more")
         if any(abs(value) > MOST for value in self.start) and self.coefficients != "fixed":
             raise ValueError(f"env.start: searched from within ±{MOST}; got {self.start}")
-        if self.coefficients != "fixed" and self.budget < self.finalists + 2:
+        if self.budget < self.least_budget:
             raise ValueError(
-                f"env.budget: {self.budget} merges leave nothing to search with beside "
-                f"{self.finalists} finalists and the start; raise it to {self.finalists + 2} or "
-                "more"
+                f"env.budget: {self.budget} merges leave nothing to search with beside the start "
+                f"and what is compared with it; raise it to {self.least_budget} or more"
             )
 
     def check_writers(self, writers: tuple[str, ...]) -> None:
@@ -100,6 +99,15 @@ class Merging(Ensemble):
                 f"env.start: {len(self.start)} coefficients for {len(writers)} writers ({listed}); "
                 "give one for each"
             )
+
+    @property
+    def least_budget(self) -> int:
+        """Merges without which nothing is found: the start, what is looked at on training books,
+        and what is compared on validation books.
+        """
+        if self.coefficients == "fixed":
+            return 0
+        return 3 if self.coefficients == "gradient" else self.finalists + 2
 
     @property
     def is_shares(self) -> bool:

@@ -191,12 +191,15 @@ class Choice:
 class Fusion:
     """An outcome in which several writers choose each token of the chapter together.
 
-    `combine` makes one next-token distribution of theirs, in the order of `writers`.
+    `combine` makes one next-token distribution of theirs, in the order of `writers`; it is a
+    `rewards.types.Combine`, or a `StateCombine`. A writer may sit there twice; those at the places
+    `without_context` read neither the context nor the plan.
     """
 
     writers: tuple[str, ...]
     combine: Hashable
     plan: str = ""
+    without_context: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

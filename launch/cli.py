@@ -98,6 +98,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "books": Command("launch.books:main", "show what is found in book files; --json for machines"),
     "launch": Command("launch.launch:main", "plan: whether a run fits the GPUs it is meant for"),
+    "watch": Command("launch.watch:main", "how run=runs/<run> is going, in the terminal"),
     "bench": Command("launch.bench:main", "measure the speed of scoring on this machine"),
 }
 

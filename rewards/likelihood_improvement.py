@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
-from envs.types import Choice, Episode, Fusion, Merge, Outcome, Rollout
+from envs.types import GENERATOR, Choice, Episode, Fusion, Merge, Outcome, Rollout
 from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
+from rewards.fused_request import fused_request
 from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
 from rewards.likelihood.realigned import realigned
 from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import (
-    Combine,
+    BackgroundScorer,
     Likelihood,
     LikelihoodScorer,
     Measured,
-    Mixture,
     Pair,
     Score,
     ScoreRequest,
@@ -126,6 +125,16 @@ class LikelihoodImprovement:
                 found[places[i]] = self._score(attempt, values)
         return [found.get(i) or self._judged(rollout) for i, rollout in enumerate(rollouts)]
 
+    def foresee(self, rollouts: Sequence[Rollout]) -> None:
+        """Begins to score them, where the scorer can in the background; a later call takes it up.
+
+        Whole groups, or what they share is read again for the rest.
+        """
+        if isinstance(self.scorer, BackgroundScorer):
+            asked = [r for r in rollouts if self.rules[r.status.value] == "score"]
+            missing, plans, _ = self._to_score([a for r in asked for a in self._requests(r)])
+            self.scorer.start(missing + plans)
+
     def measure(self, rollouts: Sequence[Rollout]) -> list[Measured]:
         """What one scoring pass finds out about each rollout, whatever its status."""
         asked = [self._requests(rollout) for rollout in rollouts]
@@ -167,13 +176,13 @@ class LikelihoodImprovement:
         """What is asked about an episode: under the outcome and without it, of the chapter of
         another episode or of its own.
         """
-        encoder = self._encoder_of(episode, outcome)
+        writer = outcome.writer if isinstance(outcome, Choice | Merge) else GENERATOR
+        encoder = self._encoder_of(episode, writer)
         plain, own = self.encoder.request(episode), encoder.request(episode, outcome.plan)
         if isinstance(outcome, Choice | Merge):
-            own = replace(own, writer=outcome.writer)
+            own = replace(own, writer=writer)
         elif isinstance(outcome, Fusion):
-            combine = cast(Combine, outcome.combine)
-            own = replace(own, mixture=Mixture(outcome.writers, combine))
+            own = fused_request(self._layout, episode, outcome)
         num_plan_tokens = len(own.guidance_ids) - len(encoder.request(episode).guidance_ids)
         own = replace(own, gold_ids=encoder.request(chapter_of).gold_ids)
         plain = replace(plain, gold_ids=self.encoder.request(chapter_of).gold_ids)
@@ -182,19 +191,34 @@ class LikelihoodImprovement:
             ends = (encoder.gold_ends(chapter_of), self.encoder.gold_ends(chapter_of))
         return _Asked(own, plain, num_plan_tokens, ends)
 
-    def _encoder_of(self, episode: Episode, outcome: Outcome) -> GeneratorEncoder:
+    def _layout(self, writer: str, episode: Episode, plan: str) -> ScoreRequest:
+        return self._encoder_of(episode, writer).request(episode, plan)
+
+    def _encoder_of(self, episode: Episode, writer: str) -> GeneratorEncoder:
         """Lays the episode out for whoever writes."""
-        if not isinstance(outcome, Choice | Merge):
+        if writer == GENERATOR:
             return self.encoder
-        if outcome.writer not in self.writers:
+        if writer not in self.writers:
             raise ValueError(
-                f"episode {episode.episode_id}: there is no writer {outcome.writer!r}; there are "
+                f"episode {episode.episode_id}: there is no writer {writer!r}; there are "
                 f"{', '.join(self.writers) or 'none'}"
             )
-        return self.writers[outcome.writer]
+        return self.writers[writer]
 
     def _pairs(self, asked: Sequence[_Asked]) -> list[Pair]:
         """The likelihoods under outcomes and without; baselines come from the store."""
+        missing, plans, known = self._to_score(asked)
+        # One call, so that a scorer sees whole groups and can share what they share.
+        requests = missing + plans
+        scored = dict(zip(requests, self.scorer.score(requests), strict=True))
+        self.store.add({b: scored[b] for b in missing})
+        found = known | scored
+        return [Pair(a.on_reference(found[a.request]), found[a.plain]) for a in asked]
+
+    def _to_score(
+        self, asked: Sequence[_Asked]
+    ) -> tuple[list[ScoreRequest], list[ScoreRequest], dict[ScoreRequest, Likelihood]]:
+        """The baselines that the store lacks, the other requests, and what the store has."""
         baselines = dict.fromkeys(a.plain for a in asked)
         known = self.store.lookup(baselines)
         # By themselves: the last digits of a plan's likelihood must not depend on what an earlier
@@ -203,12 +227,7 @@ class LikelihoodImprovement:
         # A plan that changes nothing is worth exactly what no plan is worth. Scored again beside
         # other requests, it would differ by rounding, in bfloat16 by a thousandth of a per cent.
         plans = [own for own in dict.fromkeys(a.request for a in asked) if own not in baselines]
-        # One call, so that a scorer sees whole groups and can share what they share.
-        requests = missing + plans
-        scored = dict(zip(requests, self.scorer.score(requests), strict=True))
-        self.store.add({b: scored[b] for b in missing})
-        found = known | scored
-        return [Pair(a.on_reference(found[a.request]), found[a.plain]) for a in asked]
+        return missing, plans, known
 
     def _score(self, measured: Measured, values: Mapping[str, float]) -> Score:
         rollout = measured.rollout

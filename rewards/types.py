@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from envs.types import Rollout
 
@@ -24,12 +24,35 @@ class Combine(Protocol):
         ...
 
 
+@runtime_checkable
+class StateCombine(Protocol):
+    """Combines otherwise at each position, by what the first generator knows there: a gate."""
+
+    def at(self, states_NH: Tensor) -> Combine:
+        """How to combine at these positions, by the first generator's last hidden states: what
+        stands before each token, and neither the token nor what follows.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Mixture:
-    """Generators that write a chapter together, by name, and how their distributions combine."""
+    """Generators that write a chapter together, by name, and how their distributions combine.
+
+    A generator may stand there twice. `prompts` are the ids that each reads before the chapter, in
+    its own vocabulary; None where it reads the request's own, and empty where all do.
+    """
 
     generators: tuple[str, ...]
-    combine: Combine
+    combine: Combine | StateCombine
+    prompts: tuple[TokenIds | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.prompts and len(self.prompts) != len(self.generators):
+            raise ValueError(
+                f"a mixture of {len(self.generators)} generators has {len(self.prompts)} prompts; "
+                "give one for each, or none."
+            )
 
 
 @dataclass(frozen=True)
@@ -144,6 +167,15 @@ class LikelihoodScorer(Protocol):
     """Scores requests under a frozen generator; one likelihood per request, in order."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]: ...
+
+
+@runtime_checkable
+class BackgroundScorer(LikelihoodScorer, Protocol):
+    """A scorer that works while its caller does something else."""
+
+    def start(self, requests: Sequence[ScoreRequest]) -> None:
+        """Begins to score them; a later `score` takes up what was started."""
+        ...
 
 
 class Term(Protocol):

@@ -20,7 +20,7 @@ from train.schema import RunConfig
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 GROUPS = (
     *("curriculum", "data", "distributed", "env", "experiment", "generator", "monitors", "policy"),
-    *("prompts", "reward", "trainer", "writers"),
+    *("prompts", "reward", "scorer", "trainer", "writers"),
 )
 # Of `nextchapter prepare`.
 PREPARE_GROUPS = ("agent", "entailment", "wording")

@@ -16,6 +16,7 @@ def test_a_wheel_holds_every_module_and_config(repository: Path, tmp_path: Path)
     # From a copy, because a build leaves folders behind.
     source = tmp_path / "source"
     files = [repository / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    files.append(repository / "nextchapter.py")
     for package in ("envs", "rewards", "train", "launch", "configs"):
         files += [p for p in (repository / package).rglob("*") if p.suffix in (".py", ".yaml")]
     for file in files:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from envs.collaboration.collaboration import Collaboration
@@ -68,7 +68,7 @@ def check_role_adapters(config: RunConfig, env: Env) -> None:
         )
 
 
-def with_voices(policy: PreTrainedModel, how: PeftLoraConfig, roles: Sequence[str]) -> PeftModel:
+def with_voices(policy: PreTrainedModel, how: PeftConfig, roles: Sequence[str]) -> PeftModel:
     """The policy with adapters for each role, all of which learn."""
     # peft writes the names of the modules that it found into the config that it is given; of the
     # others, which would find the first one's modules as well, it is given those names.
@@ -93,6 +93,7 @@ def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig
         config.policy.lora is not None
         and config.distributed.zero_stage == 0
         and config.scorer.sharding.method == "none"
+        and config.scorer.kind != "ray"
         and config.generator.quantization is None
         and not (isinstance(config.trainer, GrpoSettings) and config.trainer.uses_vllm)
         and model_digest(generator) == model_digest(start)

@@ -38,6 +38,9 @@ class DynamicSampler:
     """Samples the groups of one generation step, those without signal again up to `max_refills`
     times: the same episodes anew, or others. A group that stays without signal is kept.
 
+    At most `episodes_at_once` groups are sampled together; where the scorer works in the
+    background, those are scored while the next ones are sampled.
+
     It is TRL's `rollout_func`. Every process has whole groups and goes through equally many rounds.
     `metrics` tells of the last step, for this process.
     """
@@ -53,6 +56,7 @@ class DynamicSampler:
         refill_with: Literal["episodes", "attempts"],
         noise: float,
         seed: int,
+        episodes_at_once: int | None = None,
     ) -> None:
         self.judge = judge
         self.tokenizer = tokenizer
@@ -62,6 +66,7 @@ class DynamicSampler:
         self.refill_with = refill_with
         self.noise = noise
         self.seed = seed
+        self.episodes_at_once = episodes_at_once
         self.metrics: dict[str, float] = {}
 
     def __call__(
@@ -84,10 +89,11 @@ class DynamicSampler:
             for i, group in zip(dull, good, strict=False):
                 groups[i] = group
                 num_refilled += 1
-        self.metrics = {
-            "groups/refilled": num_refilled / len(groups),
-            "groups/sampled_again": num_sampled_again / len(groups),
-        }
+        if self.max_refills:
+            self.metrics = {
+                "groups/refilled": num_refilled / len(groups),
+                "groups/sampled_again": num_sampled_again / len(groups),
+            }
         attempts = [attempt for group in groups for attempt in group]
         return {
             "prompt_ids": [a.prompt_ids for a in attempts],
@@ -101,11 +107,20 @@ class DynamicSampler:
         """A whole group for each episode."""
         repeated = [id_ for id_ in episode_ids for _ in range(self.group_size)]
         prompt_ids = [self._prompt_ids(id_) for id_ in repeated]
-        # TRL's own sampling, so that vLLM, continuous batching and ZeRO-3 work here as well.
-        answers, logprobs = trainer._generate_single_turn(prompt_ids, None, {}, self.group_size)
-        replies = [self._reply(ids) for ids in answers]
+        together = (self.episodes_at_once or len(episode_ids)) * self.group_size
+        answers: list[list[int]] = []
+        logprobs: list[list[float] | None] = []
+        replies: list[Reply] = []
+        for start in range(0, len(repeated), together):
+            part = slice(start, start + together)
+            # TRL's own sampling, so that vLLM, continuous batching and ZeRO-3 work here as well.
+            ids, found = trainer._generate_single_turn(prompt_ids[part], None, {}, self.group_size)
+            answers += ids
+            logprobs += found or [None] * len(ids)
+            replies += [self._reply(answer) for answer in ids]
+            if start + together < len(repeated):
+                self.judge.foresee(repeated[part], replies[part])
         rollouts, scores = self.judge(repeated, replies)
-        logprobs = logprobs or [None] * len(answers)
         attempts = [
             Attempt(*one)
             for one in zip(prompt_ids, answers, logprobs, rollouts, scores, strict=True)

@@ -58,6 +58,10 @@ class Made:
 
 Planner = Contestant[tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 Writer = Contestant[LikelihoodScorer]
+Second = Contestant[LikelihoodImprovement]
+
+WITHOUT_PLANS = ("empty_plan", "sft_baseline")
+"""Rows that a second generator has nothing to say about."""
 
 
 class Evaluator:
@@ -101,17 +105,23 @@ class Evaluator:
         sampling: Sampling,
         progress: ProgressDisplay,
         sft: Writer | None = None,
+        second: Second | None = None,
     ) -> Evaluation:
-        """All rows: each agent under each decoding, the controls, the reference plans."""
+        """All rows: each agent under each decoding, the controls, the reference plans.
+
+        Where there is a `second` generator, each row's plans are scored by it as well.
+        """
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
         has_own = bool(agents) or "true" in references
         num_played = len(agents) * len(self.config.decodings) * len(self.episodes)
         num_given = 2 + len(references) + len(ablated) + (sft is not None)
-        num_given += has_own * (1 + (len(self.episodes) > 1))
-        self._time_left = TimeLeft(
-            {ANSWERS: num_played, SCORES: num_played + num_given * len(self.episodes)}
-        )
+        num_own = has_own * (1 + (len(self.episodes) > 1))
+        num_given += num_own
+        num_scores = num_played + num_given * len(self.episodes)
+        if second is not None:
+            num_scores += num_played + (num_own + len(references)) * len(self.episodes)
+        self._time_left = TimeLeft({ANSWERS: num_played, SCORES: num_scores})
         with progress.stage("evaluate", self._time_left.total) as advance:
             self._advance = advance
             rows = [
@@ -124,6 +134,12 @@ class Evaluator:
                 rows.append(self._other_writer("sft_baseline", sft))
             ablations = [self.plans(n, [e.plans[n] for e in self.episodes]) for n in ablated]
             checks = (self._without_context(),)
+            if second is not None:
+                load = cache(second.load)
+                rows = [
+                    row if row.name in WITHOUT_PLANS else self._again(row, second.digest, load)
+                    for row in rows
+                ]
         found = Evaluation(tuple(rows), tuple(ablations), self._num_cut(), (), checks)
         return found.analysed(self.genres, self.config.bootstrap_samples)
 
@@ -238,6 +254,24 @@ class Evaluator:
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]
+
+    def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
+        """The row with what its plans are worth to a second generator."""
+        name = f"{row.label}, second generator"
+
+        def score(plans: Sequence[str], some: Sequence[Episode]) -> list[Attempt]:
+            pairs = [(e, Guidance(plan)) for e, plan in zip(some, plans, strict=True)]
+            started = time.perf_counter()
+            found = load().likelihoods(pairs)
+            self._did(SCORES, len(pairs), time.perf_counter() - started, name)
+            return _attempts(pairs, found)
+
+        attempts = []
+        for start, some in self._batches():
+            plans = [a.plan for a in row.attempts[start : start + len(some)]]
+            key = {"second_generator": digest, "plans": plans}
+            attempts += self._kept(key, some, partial(score, plans), name, (SCORES,))
+        return replace(row, second=self._row(row.name, row.decoding, attempts).improvement)
 
     def _other_writer(self, name: str, writer: Writer) -> Row:
         """Another model in the generator's place, without a plan, on the same gold tokens."""

@@ -159,7 +159,7 @@ def train_grpo(
             credit=settings.credit,
             seed=seed,
         )
-    elif settings.max_refills:
+    elif settings.max_refills or overlaps(judge, settings):
         sampler = DynamicSampler(
             judge,
             tokenizer,
@@ -169,7 +169,11 @@ def train_grpo(
             refill_with=settings.refill_with,
             noise=floor,
             seed=seed,
+            episodes_at_once=settings.episodes_at_once if judge.foresees else None,
         )
+        if judge.foresees:
+            # All of a step is one generation to TRL; the sampler divides it.
+            settings = dataclasses.replace(settings, episodes_at_once=None)
     with warnings.catch_warnings():
         # TRL keeps the right to change `rollout_func`; the lock file holds the release that we use.
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
@@ -190,6 +194,11 @@ def train_grpo(
     with zero.training(trainer):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
+
+
+def overlaps(judge: Judge, settings: GrpoSettings) -> bool:
+    """Whether a step's answers come in parts, of which one is scored while the next is sampled."""
+    return judge.foresees and settings.episodes_at_once is not None
 
 
 def _row(env: SoloPlanner | Collaboration, episode: Episode) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from train.run_folder import RunFolder
 from train.saving import CheckpointKeeper
 from train.scoring_report import say_how_it_scores
 from train.stages import keep
+from train.step_times import StepTimes, TimedReward
+from train.throughput import Throughput
 
 # The settings that a trained agent depends on.
 TRAINED_BY = (
@@ -79,12 +81,17 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             run.stages,
             run.source.episodes("validation"),
             run.player,
-            run.reward,
+            run.shared_reward,
             log,
             folder.metrics_path,
             run.progress.say,
         )
-        recorder = Recorder(log, advance, order.passes_per_rollout / settings.steps_per_rollout)
+        times = StepTimes()
+        throughput = Throughput(
+            ranks.num_processes(), config.hardware.peak_tflops, config.hardware.price_per_gpu_hour
+        )
+        passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
+        recorder = Recorder(log, advance, passes_per_step, times, throughput=throughput)
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -96,12 +103,12 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 policy,
                 tokenizer,
                 run.player,
-                run.reward,
+                TimedReward(run.reward, times),
                 order,
                 settings,
                 output_dir=checkpoints.staging_dir,
                 seed=config.seed,
-                callbacks=[guard, recorder, *([monitor] if monitor else []), keeper],
+                callbacks=[guard, throughput, recorder, *([monitor] if monitor else []), keeper],
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),

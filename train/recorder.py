@@ -11,6 +11,8 @@ from envs.types import Rollout
 from rewards.types import Score
 from train.logs import MetricLog
 from train.progress import Advance
+from train.step_times import StepTimes
+from train.throughput import Throughput
 
 ROLLOUTS_PER_TABLE = 8
 
@@ -23,12 +25,16 @@ class Recorder(TrainerCallback):
         log: MetricLog,
         advance: Advance,
         passes_per_step: float,
+        times: StepTimes,
         steps_between_tables: int = 10,
+        throughput: Throughput | None = None,
     ) -> None:
         self.log = log
         self.advance = advance
         self.passes_per_step = passes_per_step
+        self.times = times
         self.steps_between_tables = steps_between_tables
+        self.throughput = throughput
         self._rollouts: list[tuple[Rollout, Score]] = []
 
     def keep_rollouts(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -37,7 +43,11 @@ class Recorder(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.advance(state.global_step)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.times.begin()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.times.end()
         self.advance(1)
 
     def on_log(
@@ -48,9 +58,13 @@ class Recorder(TrainerCallback):
         if not state.is_world_process_zero or not logs or is_summary:
             return
         numbers = {k: float(v) for k, v in logs.items() if v is not None}
+        # Not every trainer says itself how long a step took.
+        numbers = {"step_time": self.times.step_s, **numbers, **self.times.metrics}
         if "epoch" in numbers:
             # To the trainer the whole run is one epoch; to the reader it is a pass over the books.
             numbers["epoch"] = state.global_step * self.passes_per_step
+        if self.throughput is not None:
+            numbers |= self.throughput.metrics(numbers)
         self.log.log(state.global_step, numbers)
         if state.global_step % self.steps_between_tables == 1 and self._rollouts:
             self.log.table(

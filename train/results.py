@@ -21,7 +21,7 @@ from train.analysis.recall import by_heart
 from train.analysis.rows import UNTRAINED
 from train.analysis.token_gains import write_token_gains
 from train.cache import source_fingerprint
-from train.evaluation import Evaluation, Evaluator, Planner, Writer
+from train.evaluation import Evaluation, Evaluator, Planner, Second, Writer
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
@@ -34,11 +34,14 @@ from train.run import WRITER, Run, episodes_of
 from train.run_folder import RunFolder
 from train.schema import ModelConfig
 from train.scoring import make_scorer
+from train.second_generator import second_judge
+from train.settings.pool import PoolConfig
+from train.written import with_chapters
 
 # What a kept batch of an evaluation depends on, beside envs and rewards.
 CODE = (
     *("train.evaluation", "train.lessons", "train.local_member", "train.models", "train.scoring"),
-    *("train.analysis.recall", "train.analysis.rows"),
+    *("train.analysis.recall", "train.analysis.rows", "train.second_generator", "train.writing"),
 )
 
 
@@ -50,9 +53,16 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
     journal = open_journal(run)
-    evaluator = Evaluator(episodes, run.player, run.reward, config, run.config.seed, journal)
-    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft)
+    evaluator = Evaluator(episodes, run.player, run.shared_reward, config, run.config.seed, journal)
+    second = _second(run)
+    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft, second)
+    how = (_generator(run), journal, config, run.config.seed, run.progress)
+    evaluation = with_chapters(evaluation, run.reward.encoder, *how)
     return with_recall(run, evaluator, journal, evaluation)
+
+
+def _generator(run: Run) -> Planner:
+    return Planner(model_digest(run.generator), lambda: run.writer)
 
 
 def with_recall(
@@ -60,9 +70,8 @@ def with_recall(
 ) -> Evaluation:
     """The same, with what the generator knows by heart."""
     with run.progress.stage("look for what the generator knows by heart"):
-        writer = Planner(model_digest(run.generator), lambda: run.writer)
         encoder, config = run.reward.encoder, run.config.evaluation
-        recall = by_heart(evaluator.episodes, encoder, writer, journal, config)
+        recall = by_heart(evaluator.episodes, encoder, _generator(run), journal, config)
     return replace(evaluation, recall=recall)
 
 
@@ -85,6 +94,14 @@ def _sft_writer(run: Run, baseline: ModelConfig) -> Writer:
     return Writer(model_digest(baseline), load)
 
 
+def _second(run: Run) -> Second | None:
+    model = run.config.evaluation.second_generator
+    if model is None:
+        return None
+    how = (model, "evaluation.second_generator", run.config, run.stages)
+    return Second(model_digest(model), lambda: second_judge(*how))
+
+
 def open_journal(run: Run) -> Journal:
     """What was evaluated before under the same generator, books, env and prompts."""
     config = run.config
@@ -95,11 +112,12 @@ def open_journal(run: Run) -> Journal:
         "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
         "prompts": config.prompts,
-        "scorer": config.scorer,
+        # Where the pool is says nothing of its numbers.
+        "scorer": replace(config.scorer, pool=PoolConfig()),
         "data": run.source.key(),
         "processes": ranks.num_processes(),
         # Another device, or another library, rounds otherwise.
-        "device": run.writer[0].device.type,
+        "device": run.generator_device,
         "libraries": [torch.__version__, transformers.__version__],
         "code": source_fingerprint(envs, rewards, *CODE),
     }

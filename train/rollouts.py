@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import Any, cast
 
 from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.types import Episode, PlanStatus, Reply, Rollout
 from rewards.encode import CUTTABLE
-from rewards.types import Reward, Score
+from rewards.types import BackgroundScorer, Reward, Score
 from train.rewarding import rewarded
 
 OnScored = Callable[[Sequence[Rollout], Sequence[Score]], None]
@@ -33,12 +34,26 @@ class Judge:
     def __call__(
         self, episode_ids: Sequence[str], replies: Sequence[Reply]
     ) -> tuple[list[Rollout], list[Score]]:
+        rollouts = self._concluded(episode_ids, replies)
+        return rollouts, rewarded(self.reward, rollouts)
+
+    @property
+    def foresees(self) -> bool:
+        """Whether answers can be scored while others are still being sampled."""
+        scorer = getattr(self.reward, "scorer", None)
+        return hasattr(self.reward, "foresee") and isinstance(scorer, BackgroundScorer)
+
+    def foresee(self, episode_ids: Sequence[str], replies: Sequence[Reply]) -> None:
+        """Begins to score whole groups in the background; they are to be judged later on."""
+        if self.foresees:
+            cast(Any, self.reward).foresee(self._concluded(episode_ids, replies))
+
+    def _concluded(self, episode_ids: Sequence[str], replies: Sequence[Reply]) -> list[Rollout]:
         assert isinstance(self.env, SoloPlanner), "a collaboration plays and scores by itself"
-        rollouts = [
+        return [
             self.env.conclude(self.episodes[id_], reply)
             for id_, reply in zip(episode_ids, replies, strict=True)
         ]
-        return rollouts, rewarded(self.reward, rollouts)
 
 
 def summary(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +18,8 @@ from envs.solo import SoloPlanner
 from envs.types import GENERATOR, Episode, Source, Split
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.stores.likelihood_store import DiskLikelihoodStore
+from rewards.types import LikelihoodScorer
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.adapters import check_role_adapters, shares_weights
@@ -39,6 +41,9 @@ from train.twin import twin
 
 # What a writer's folder is called among the models that a run keeps.
 WRITER = "writer_"
+
+if TYPE_CHECKING:
+    from train.pooled import PooledGenerator
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,15 @@ class Run:
         learn from.
         """
         _check_models(config)
+        if config.scorer.kind == "ray" and config.writers:
+            raise ValueError(
+                "scorer: a pool has the generator alone, and this run has other writers as well; "
+                "take scorer=ranks"
+            )
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
+        _check_scorer(config, env)
         if isinstance(env, Ensemble):
             check_ensemble(env, config.writers)
         else:
@@ -139,16 +150,28 @@ class Run:
 
     @cached_property
     def reward(self) -> LikelihoodImprovement:
-        model, tokenizer = self.writer
+        kept_in = Path(self.config.cache_dir) / "likelihoods"
+        # An ensemble may put one writer against itself.
+        by_name = bool(self.config.writers) or isinstance(self.env, Ensemble)
+        if self.pooled is not None:
+            scorer: LikelihoodScorer = self.pooled.scorer
+            window = context_window(self.pooled.config)
+            encoder = self.stages.encoder(self.pooled.tokenizer, window)
+            store = DiskLikelihoodStore(kept_in, self.pooled.about["key"])
+        else:
+            reference = self.shelf.writer(GENERATOR)
+            scorer = self.shelf if by_name else reference.scorer
+            encoder = reference.encoder
+            store = baseline_store(reference.model, reference.tokenizer, kept_in)
         return LikelihoodImprovement(
-            self.shelf if self.config.writers else self.shelf.writer(GENERATOR).scorer,
-            self.shelf.writer(GENERATOR).encoder,
+            scorer,
+            encoder,
             self.terms,
             build_rules(self.config.reward),
-            baseline_store(model, tokenizer, Path(self.config.cache_dir) / "likelihoods"),
+            store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),
-            self.shelf.encoders,
+            self.shelf.encoders if by_name else None,
         )
 
     @cached_property
@@ -183,6 +206,29 @@ class Run:
         return Writer(model, tokenizer, encoder, make_scorer(model, self.config.scorer))
 
     @cached_property
+    def shared_reward(self) -> LikelihoodImprovement:
+        """The reward for what every process asks alike: it is scored once for all of them."""
+        return self.reward if self.pooled is None else self.pooled.shared(self.reward)
+
+    @cached_property
+    def pooled(self) -> PooledGenerator | None:
+        """The generator in the workers of a pool; None where the processes of the run hold it."""
+        if self.config.scorer.kind != "ray":
+            return None
+        # Loads Ray and all that a scorer needs; most runs do without.
+        from train.pooled import PooledGenerator
+
+        with self.progress.stage("wait for the scoring pool"):
+            return PooledGenerator.start(
+                self.generator, self.config.generator.quantization, self.config.scorer
+            )
+
+    @property
+    def generator_device(self) -> str:
+        """`cpu` or the kind of accelerator on which likelihoods are computed."""
+        return self.writer[0].device.type if self.pooled is None else self.pooled.about["device"]
+
+    @cached_property
     def writer(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator, loaded."""
         sharding, quantization = self.config.scorer.sharding, self.config.generator.quantization
@@ -211,6 +257,7 @@ def _check_models(config: RunConfig) -> None:
         ("generator.model", config.generator.model),
         ("policy.model", config.policy.model),
         ("monitors.second_generator", config.monitors.second_generator),
+        ("evaluation.second_generator", config.evaluation.second_generator),
         *((f"writers.{name}.model", writer.model) for name, writer in config.writers.items()),
     ):
         if model is not None:
@@ -233,6 +280,14 @@ def _books(config: RunConfig, is_trained: bool) -> Source:
     if empty:
         raise ValueError(f"data: the split '{empty[0]}' has no episodes; give more books")
     return source
+
+
+def _check_scorer(config: RunConfig, env: object) -> None:
+    if (config.writers or isinstance(env, Ensemble)) and config.scorer.kind == "ray":
+        raise ValueError(
+            "scorer: the workers of a pool hold one generator, and this run has several writers; "
+            "take scorer=ranks"
+        )
 
 
 def _check_members(config: RunConfig, env: SoloPlanner | Collaboration) -> None:

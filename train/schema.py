@@ -19,10 +19,14 @@ from train.monitors.catalogue import MONITORS
 from train.monitors.limits import Limits
 from train.settings.checkpoints import CheckpointConfig
 from train.settings.grpo import GrpoSettings
+from train.settings.pool import PoolConfig
 from train.settings.supervised import SupervisedSettings
 from train.settings.trainer import TrainerSettings
 
 Quantization = Literal["int8"]
+
+# As the published chapters were sampled.
+CHAPTERS = Sampling(4096, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
 
 Component = Mapping[str, Any]
 """A node with `_target_: package.module.ClassName` and the fields of that class."""
@@ -192,6 +196,11 @@ class ShardingConfig:
 class ScorerConfig:
     """How the frozen generator is asked for likelihoods; none of it changes what it answers."""
 
+    kind: Literal["local", "ranks", "ray"] = "ranks"
+    """Who scores: each process what it sampled, all processes together, or a pool of workers on a
+    Ray cluster, so that the training processes hold no generator."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """Of `kind: ray`."""
     max_tokens_per_batch: Annotated[int, Field(gt=0)] | None = None
     """Tokens in one forward pass of the generator; empty to find out from the device."""
     positions_per_chunk: Annotated[int, Field(gt=0)] = 256
@@ -203,6 +212,14 @@ class ScorerConfig:
     """Training episodes on which rounding noise is measured before training; 0 for none."""
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
+    def __post_init__(self) -> None:
+        if self.sharding.method != "none" and self.kind != "ranks":
+            raise ValueError(
+                "scorer.sharding: ranks that hold one generator score together, and "
+                f"scorer={self.kind} has each score alone; take scorer=ranks, or "
+                "scorer.sharding.method=none"
+            )
+
 
 @dataclass(frozen=True)
 class HardwareConfig:
@@ -212,6 +229,11 @@ class HardwareConfig:
     gpus_per_node: Annotated[int, Field(gt=0)] = 1
     gpu_memory_gb: Annotated[float, Field(gt=0)] = 80.0
     """Memory of one GPU as its maker counts it, in 10^9 bytes."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What one GPU can do at best in the precision of training, in 10^12 operations a second, for
+    MFU; empty for what is known of it by its name."""
+    price_per_gpu_hour: Annotated[float, Field(ge=0)] | None = None
+    """In any currency, for the cost of a step; empty for none."""
 
     @property
     def num_gpus(self) -> int:
@@ -259,8 +281,16 @@ class EvaluationConfig:
     """Resamples of the books for the 95 % interval, and draws of the test between two rows."""
     genres: str | None = None
     """CSV with the columns book and genre, for a table by genre; empty for none."""
+    second_generator: ModelConfig | None = None
+    """A frozen generator that the agents were not trained on, which scores every plan as well;
+    empty for none."""
     num_examples: Annotated[int, Field(ge=0)] = 3
     """Episodes shown side by side in examples.md."""
+    num_written: Annotated[int, Field(ge=0)] = 3
+    """Chapters that the generator writes with each agent's plan, and without one, from the best
+    plan to the worst; 0 for none."""
+    writing: Sampling = field(default_factory=lambda: CHAPTERS)
+    """How it writes them."""
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,13 @@ from train.schema import ScorerConfig, ShardingConfig
 
 
 def make_scorer(model: PreTrainedModel, config: ScorerConfig) -> LikelihoodScorer:
-    """The scorer of this process, or, where there are several, one for all of them together."""
+    """The scorer of this process, or, where there are several and they are to score together, one
+    for all of them.
+    """
     max_tokens = tokens_per_batch(model, config)
     prefixes = PrefixStore(int(config.prefix_store_gb * 2**30)) if config.prefix_store_gb else None
     scorer = SharedPrefixScorer(model, max_tokens, config.positions_per_chunk, prefixes)
-    return over_processes(scorer, model, config.sharding)
+    return scorer if config.kind == "local" else over_processes(scorer, model, config.sharding)
 
 
 def tokens_per_batch(model: PreTrainedModel, config: ScorerConfig) -> int | None:
@@ -66,10 +68,14 @@ def baseline_store(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> DiskLikelihoodStore:
     """Where the likelihoods without a plan are kept, for all runs with this generator."""
-    key = generator_key(
+    return DiskLikelihoodStore(folder, key_of(model, tokenizer))
+
+
+def key_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """All that a likelihood depends on besides the token ids."""
+    return generator_key(
         model,
         tokenizer=digest(tokenizer.get_vocab()),
         template=digest(tokenizer.chat_template),
         code=source_fingerprint(rewards),
     )
-    return DiskLikelihoodStore(folder, key)

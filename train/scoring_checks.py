@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -24,6 +24,9 @@ from train.frozen import load_frozen
 from train.schema import ModelConfig, ScorerConfig
 from train.scoring import make_scorer, over_processes, tokens_per_batch
 
+if TYPE_CHECKING:
+    from train.pooled import PooledGenerator
+
 # Plans on which noise is measured: any text does, as the first words of other chapters.
 NOISE_PLANS, NOISE_PLAN_WORDS = 3, 40
 
@@ -31,7 +34,9 @@ T = TypeVar("T")
 
 
 def check_episodes(
-    encoder: GeneratorEncoder, episodes: Sequence[Episode], model: PreTrainedModel
+    encoder: GeneratorEncoder,
+    episodes: Sequence[Episode],
+    model: PreTrainedModel | PooledGenerator,
 ) -> str:
     """A line on what of the episodes the generator sees.
 
@@ -90,7 +95,18 @@ def scoring_noise(
     oracle = None if is_exact else if_all_can(lambda: dense(fp32_copy(model)))
     dtype = model.dtype if oracle is None else torch.float32
     oracle = over_processes(oracle or DenseScorer(model, max_tokens), model, config.sharding)
-    noise = measure_noise(scorer, oracle, dtype, requests)
+    return _with_line(measure_noise(scorer, oracle, dtype, requests), terms)
+
+
+def pooled_noise(
+    pooled: PooledGenerator, requests: Sequence[ScoreRequest], terms: Sequence[WeightedTerm]
+) -> tuple[Noise, str]:
+    """The same of a generator in a pool, whose workers have the oracle as well."""
+    noise = measure_noise(pooled.scorer, pooled.oracle, pooled.oracle_dtype, requests)
+    return _with_line(noise, terms)
+
+
+def _with_line(noise: Noise, terms: Sequence[WeightedTerm]) -> tuple[Noise, str]:
     line, is_fine = noise_line(noise, first_threshold(terms))
     return noise, line if is_fine else f"WARNING: {line}"
 

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from envs.types import Episode
 from train.run import Run, episodes_of
-from train.scoring_checks import check_episodes, int8_error, probe_requests, scoring_noise
+from train.scoring_checks import (
+    check_episodes,
+    int8_error,
+    pooled_noise,
+    probe_requests,
+    scoring_noise,
+)
 
 
 def say_how_it_scores(run: Run, episodes: Sequence[Episode]) -> float:
@@ -22,15 +28,17 @@ def say_how_it_scores(run: Run, episodes: Sequence[Episode]) -> float:
     judged = episodes_of(run.source, config.evaluation.split)
     judged = judged[: config.evaluation.max_episodes]
     with run.progress.stage("look at the episodes"):
-        lines = [check_episodes(encoder, [*episodes, *judged], run.writer[0])]
+        lines = [check_episodes(encoder, [*episodes, *judged], run.pooled or run.writer[0])]
     if run.shares_weights_with_generator:
         lines.append("policy and generator share their weights; the policy is adapters on them")
     noise_points = 0.0
     requests = probe_requests(encoder, episodes[: config.scorer.noise_episodes])
     if requests:
         with run.progress.stage("measure the scoring noise"):
-            noise, line = scoring_noise(
-                run.reward.scorer, run.writer[0], config.scorer, requests, run.terms
+            noise, line = (
+                scoring_noise(run.reward.scorer, run.writer[0], config.scorer, requests, run.terms)
+                if run.pooled is None
+                else pooled_noise(run.pooled, requests, run.terms)
             )
             noise_points = noise.largest
             lines.append(line)

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from train.analysis.exports import comparisons_table as printed_comparisons
 from train.analysis.rows import Evaluation, Row
+from train.statistics import Interval
 
 
 def evaluation_table(evaluation: Evaluation) -> Table:
@@ -22,6 +23,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         ("books", "right"),
     ):
         table.add_column(column, justify=justify)  # pyright: ignore[reportArgumentType]
+    if any(row.second for row in evaluation.rows):
+        table.add_column("second generator", justify="right")
     for row in evaluation.rows:
         table.add_row(*_cells(row))
     for section in (evaluation.ablations, evaluation.checks):
@@ -71,4 +74,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"[{low:+.2f}, {high:+.2f}]",
         str(len(row.attempts)),
         str(len({a.episode.book_id for a in row.attempts})),
+        *((_interval(row.second),) if row.second else ()),
     )
+
+
+def _interval(found: Interval) -> str:
+    low, high = found.ci95
+    return f"{found.mean:+.2f} [{low:+.2f}, {high:+.2f}]"

@@ -46,6 +46,7 @@ class Job:
             config.policy.lora is not None
             and config.distributed.zero_stage == 0
             and config.scorer.sharding.method == "none"
+            and config.scorer.kind != "ray"
             and config.generator.quantization is None
             and not self.uses_vllm
             and config.warm_start is None

@@ -52,13 +52,16 @@ def _reinforcement(job: Job) -> list[Phase]:
         why = f"{first.arithmetic}, the latter in the generator"
         states[0] = Term(first.name, first.num_bytes - base, why)
     critic = [] if job.is_grpo else ppo.critic_states(job)
-    stays = Phase("reinforcement", (_generator(job), *states, *critic, *_reference(job, training)))
+    # In a pool the generator takes nothing here, nor does what it scores.
+    is_pooled = job.config.scorer.kind == "ray"
+    generator = [] if is_pooled else [_generator(job)]
+    stays = Phase("reinforcement", (*generator, *states, *critic, *_reference(job, training)))
     rollouts, update = (grpo.rollouts, grpo.update) if job.is_grpo else (ppo.rollouts, ppo.update)
     asleep = grpo.vllm(job, asleep=True)
     return [
         stays,
         Phase("rollouts", tuple(rollouts(job)), stays),
-        Phase("scoring", (*asleep, *_scoring(job)), stays),
+        *([] if is_pooled else [Phase("scoring", (*asleep, *_scoring(job)), stays)]),
         Phase("update", (*asleep, *update(job)), stays),
     ]
 

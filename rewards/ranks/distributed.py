@@ -90,6 +90,11 @@ class DistributedScorer:
         self.ranks_per_replica = ranks_per_replica
         self.in_step = nullcontext() if in_step is None else in_step
 
+    @property
+    def seconds_waited(self) -> float:
+        """For other ranks, in all calls so far."""
+        return self.exchange.seconds_waited
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
         """One likelihood per request of this rank, in order.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -20,7 +21,8 @@ class LostRank(RuntimeError):
 class Exchange:
     """Collective calls of one process group: every rank has to make each of them, in one order.
 
-    `num_bytes_sent` and `num_bytes_received` count what goes to and comes from other ranks.
+    `num_bytes_sent` and `num_bytes_received` count what goes to and comes from other ranks;
+    `seconds_waited` is how long the calls took, which is mostly until the last rank comes.
 
     Raises:
         LostRank: a collective failed, which happens when a process of the group died or did not
@@ -33,6 +35,7 @@ class Exchange:
         self.num_ranks = dist.get_world_size(group)
         self.num_bytes_sent = 0
         self.num_bytes_received = 0
+        self.seconds_waited = 0.0
         self._device = _device_of(group)
 
     def broadcast_all(self, message: Tensor) -> list[Tensor]:
@@ -63,8 +66,11 @@ class Exchange:
         return received.cpu()
 
     def _call(self, collective: Callable[[], T]) -> T:
+        began = time.perf_counter()
         try:
-            return collective()
+            done = collective()
+            self.seconds_waited += time.perf_counter() - began
+            return done
         except RuntimeError as error:
             # gloo: "[file:line] What happened [address]. Advice for its developers."
             reason = re.sub(r"^\[\S+\] ", "", str(error).strip()).split(". ")[0]

@@ -25,7 +25,8 @@ from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.evaluation import Evaluator, Planner, Writer, shuffled_plans
+from train.evaluation import Evaluator, Planner, Second, Writer, shuffled_plans
+from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.run import episodes_of
 from train.schema import EvaluationConfig
@@ -309,3 +310,40 @@ def test_the_table_tells_who_is_ahead_and_what_plans_are_like(
     # "In first Ann pays all that she owes."
     assert rows["true_plan"]["texts"]["words"] == 8
     assert "texts" not in rows["empty_plan"]
+
+
+def test_a_second_generator_scores_the_plans_of_every_row_once(
+    evaluator: Callable[..., Evaluator], encoder: GeneratorEncoder, tmp_path: Path
+) -> None:
+    class Twice:
+        """Every gold token costs 2 nats, less two hundredths for each token between x and y."""
+
+        def __init__(self) -> None:
+            self.num_asked = 0
+
+        def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+            self.num_asked += len(requests)
+            costs = [(2 - 0.02 * len(r.guidance_ids),) * len(r.gold_ids) for r in requests]
+            return [Likelihood(sum(cost), cost) for cost in costs]
+
+    other = Twice()
+    judge = LikelihoodImprovement(other, encoder, (), StatusRules())
+    second = Second("other", lambda: judge)
+    made = evaluator()
+    made.journal = Journal(tmp_path, {})
+    evaluation = made.table({}, SAMPLING, QUIET, second=second)
+    found = {row.name: row.second for row in evaluation.rows}
+    assert found.pop("empty_plan") is None
+    assert all(found.values())
+    attempt = evaluation.row("true_plan").attempts[0]
+    num_tokens = len(encoder.tokenizer(f"\n\n## Plan\n{attempt.plan}")["input_ids"])
+    true = evaluation.row("true_plan")
+    assert true.second is not None and true.second.mean > true.improvement.mean
+    assert 100 * (1 - math.exp(-0.02 * num_tokens)) == pytest.approx(true.second.mean, abs=3)
+    assert true.as_json()["second_generator"]["mean"] == true.second.mean
+    again = evaluator()
+    again.journal = Journal(tmp_path, {})
+    asked = other.num_asked
+    repeated = again.table({}, SAMPLING, QUIET, second=second)
+    assert other.num_asked == asked
+    assert [row.second for row in repeated.rows] == [row.second for row in evaluation.rows]

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from train.step_times import PARTS
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
@@ -45,7 +47,8 @@ OF_TRAINER = {
     ),
 }
 # Measured by the clock.
-TIMES = {"time_s", "step_time"}
+TIMES = {"time_s", "step_time", *(f"time/{part}" for part in PARTS)}
+CLOCKED = ("throughput/", "memory/", "cost/")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -90,7 +93,10 @@ def wait_until(process: subprocess.Popen[str], is_reached: Callable[[], bool]) -
 
 def metrics(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in TIMES and not k.startswith(CLOCKED)}
+        for line in lines
+    ]
 
 
 def logged_steps(run: Path) -> int:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -113,7 +113,7 @@ def test_the_loss_of_an_answer_moves_its_own_roles_adapters_and_no_others(
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_a_batch_of_several_roles_is_each_answer_through_its_own_adapters(
-    make_model: MakeModel, critic: str
+    make_model: MakeModel, critic: Literal["shared", "separate"]
 ) -> None:
     module = ActorCritic.build(make_model(), critic, 1.0, True, LORA, ROLES).eval()
     for number, role in enumerate(ROLES):

@@ -12,6 +12,8 @@ from train.files import write_text
 
 Json = Mapping[str, Any]
 Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+OPTIONAL = ("chapters", "second_generator")
+"""Tables of what not every evaluation looks at."""
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -21,9 +23,10 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 
 
 def write_tables(evaluation: Json, folder: Path) -> None:
-    """`evaluation.csv`, `parts.csv`, `texts.csv` and `comparisons.csv`, and `evaluation.tex`."""
+    """A CSV for each of `tables`, `evaluation.tex` and `comparisons.tex`."""
     for name, table in tables(evaluation).items():
-        write_text(folder / f"{name}.csv", as_csv(table))
+        if table[1] or name not in OPTIONAL:
+            write_text(folder / f"{name}.csv", as_csv(table))
     write_text(folder / "evaluation.tex", as_latex(improvements_table(evaluation)))
     write_text(folder / "comparisons.tex", as_latex(comparisons_table(evaluation)))
 
@@ -48,6 +51,18 @@ def tables(evaluation: Json) -> dict[str, Table]:
             ("row", "measure", "value"),
             [(label(row), *measure) for row in rows for measure in row.get("texts", {}).items()],
         ),
+        "chapters": (
+            ("row", "measure", "value"),
+            [(label(row), *measure) for row in rows for measure in row.get("chapters", {}).items()],
+        ),
+        "second_generator": (
+            ("row", "mean", "low", "high"),
+            [
+                (label(row), row["second_generator"]["mean"], *row["second_generator"]["ci95"])
+                for row in rows
+                if "second_generator" in row
+            ],
+        ),
         "comparisons": (
             ("first", "second", "difference", "low", "high", "share_ahead", "p", "p_holm"),
             [
@@ -67,18 +82,27 @@ def label(row: Json) -> str:
 
 def improvements_table(evaluation: Json) -> Table:
     """As it is printed: rounded, with the interval in one cell."""
+    rows = (*evaluation["rows"], *evaluation["ablations"], *evaluation.get("checks", ()))
+    has_second = any("second_generator" in row for row in rows)
     found = [
         (
             label(row).replace("_", " "),
             f"{row['improvement']['mean']:+.2f}",
             interval(row["improvement"]["ci95"]),
             f"{row['improvement']['spread']['p50']:+.2f}",
+            *((_second(row),) if has_second else ()),
             row["episodes"],
             row["books"],
         )
-        for row in (*evaluation["rows"], *evaluation["ablations"], *evaluation.get("checks", ()))
+        for row in rows
     ]
-    return ("plan", "mean", "95 % interval", "median", "episodes", "books"), found
+    second = ("second generator",) if has_second else ()
+    return ("plan", "mean", "95 % interval", "median", *second, "episodes", "books"), found
+
+
+def _second(row: Json) -> str:
+    found = row.get("second_generator")
+    return "–" if found is None else f"{found['mean']:+.2f} {interval(found['ci95'])}"
 
 
 def comparisons_table(evaluation: Json) -> Table:

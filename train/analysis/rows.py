@@ -27,7 +27,8 @@ class Attempt:
     """One episode under one row: the plan that was used and what it did.
 
     `answer` is what an agent said, and `status` how its plan was read from that. `play` has what
-    the agent and its partners did for it, and what went wrong, by name.
+    the agent and its partners did for it, and what went wrong, by name. `chapter` is what the
+    generator wrote with the plan, where it was asked to.
     """
 
     episode: Episode
@@ -38,6 +39,7 @@ class Attempt:
     answer: str | None = None
     status: PlanStatus | None = None
     play: Mapping[str, float] = field(default_factory=dict)
+    chapter: str | None = None
 
     @property
     def token_gains(self) -> list[float]:
@@ -46,7 +48,7 @@ class Attempt:
         return [before - after for before, after in pairs]
 
     def as_json(self) -> dict[str, Any]:
-        """All but the episode, which its id stands for."""
+        """All but the episode, which its id stands for, and the chapter."""
         return {
             "episode_id": self.episode.episode_id,
             "plan": self.plan,
@@ -81,7 +83,9 @@ class Row:
     """One line of the table. `statuses` counts how the answers of an agent were read.
 
     `play` has means per episode of what the agent and its partners did, and of what went wrong.
-    `parts` and `texts` are filled in when the table is complete.
+    `second` is the improvement of the same plans under a second generator, where there is one.
+    `parts` and `texts` are filled in when the table is complete; `chapters` are the same measures
+    of `texts`, of what the generator wrote with the plans.
     """
 
     name: str
@@ -92,6 +96,8 @@ class Row:
     play: Mapping[str, float] | None = None
     parts: tuple[Part, ...] = ()
     texts: Mapping[str, float] = field(default_factory=dict)
+    second: Interval | None = None
+    chapters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -119,6 +125,10 @@ class Row:
             row["parts"] = [part.as_json() for part in self.parts]
         if self.texts:
             row["texts"] = dict(self.texts)
+        if self.second is not None:
+            row["second_generator"] = self.second.as_json()
+        if self.chapters:
+            row["chapters"] = dict(self.chapters)
         return row
 
 

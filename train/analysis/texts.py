@@ -1,4 +1,4 @@
-"""What plans are like as texts: how long, how varied, how much of them is copied or true."""
+"""What plans, and chapters written with them, are like as texts: how long, how varied, how true."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from rewards.monitors.copying import unseen_share, words
 from train.analysis.rouge import rouge_l
 
 CHARACTERS = "character"
+REPEATED = 4
+"""Words in a run of which `repeated_runs` tells the share that was there before in the same text
+(Welleck et al. 2020, seq-rep-4)."""
 
 
 def text_metrics(episodes: Sequence[Episode], plans: Sequence[str]) -> dict[str, float]:
@@ -34,6 +37,9 @@ def _of_one(episode: Episode, plan: str) -> Iterator[tuple[str, float]]:
     yield "words", len(said)
     if said:
         yield "unique_words", len(set(said)) / len(said)
+    runs = [tuple(said[i : i + REPEATED]) for i in range(len(said) - REPEATED + 1)]
+    if runs:
+        yield "repeated_runs", 1 - len(set(runs)) / len(runs)
     known = episode.context.known_before().sections
     context = "\n".join(section.text for section in known)
     unseen = unseen_share(plan, context)

@@ -23,14 +23,24 @@ def write_token_gains(evaluation: Evaluation, encoder: GeneratorEncoder, folder:
     """A line for each attempt of an agent: its plan, the gold tokens as text, and their gains.
 
     `nats_without` is what a token costs without the plan, `gain` by how many nats it costs less
-    with it. Joined, the tokens are the chapter as the generator was given it.
+    with it. Joined, the tokens are the chapter as the generator was given it. `written` is the
+    chapter that the generator wrote with the plan, `written_without_plan` the one without, where it
+    wrote them.
     """
-    lines = [
-        json.dumps({"row": row.label, **token_gains(attempt, encoder)}, ensure_ascii=False)
+    without = {
+        attempt.episode.episode_id: attempt.chapter
         for row in evaluation.rows
-        if row.decoding is not None
+        if row.name == "empty_plan"
         for attempt in row.attempts
-    ]
+    }
+    lines = []
+    for row in evaluation.rows:
+        for attempt in row.attempts if row.decoding is not None else ():
+            line = {"row": row.label, **token_gains(attempt, encoder)}
+            if attempt.chapter is not None:
+                line["written"] = attempt.chapter
+                line["written_without_plan"] = without.get(attempt.episode.episode_id)
+            lines.append(json.dumps(line, ensure_ascii=False))
     write_text(folder / FILE, "".join(f"{line}\n" for line in lines))
 
 

@@ -170,7 +170,8 @@ def policy_at(place: Path | str, prepared: Run, trained: RunFolder) -> ModelConf
     if config is not None and own:
         policy = replace(prepared.warm_start, adapter=str(place))
     elif config is not None:
-        base = json.loads(Path(config).read_text(encoding="utf-8"))["base_model_name_or_path"]
-        policy = replace(policy, path=base, adapter=str(place))
+        named = json.loads(Path(config).read_text(encoding="utf-8"))
+        base, pinned = named["base_model_name_or_path"], named.get("revision")
+        policy = replace(policy, path=base, revision=pinned, adapter=str(place))
     check_model(policy, "checkpoint")
     return policy

@@ -15,10 +15,7 @@ from train.config.validate import parse, plain
 from train.files import write_text
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import RunConfig
-
-# As the published chapters were sampled.
-CHAPTERS = Sampling(4096, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05)
+from train.schema import CHAPTERS, RunConfig
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.realigned import realigned
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
+from train.ensembles.vocabularies import vocabulary_maps
 from train.ranks import num_processes
 from train.schema import ScorerConfig
-from train.scoring import over_processes, tokens_per_batch
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Shelf:
         self._dress = dress
         self._config = scorer or ScorerConfig()
         self._loaded: dict[str, Writer] = {}
-        self._together: tuple[tuple[str, ...], LikelihoodScorer] | None = None
+        self._together: dict[tuple[str, ...], MixtureScorer] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -92,6 +92,7 @@ class Shelf:
         writer = self._dress(model.eval().requires_grad_(False), tokenizer)
         self._load[name] = lambda: writer
         self._loaded[name] = writer
+        self._together.clear()
 
     @property
     def encoders(self) -> Mapping[str, GeneratorEncoder]:
@@ -115,22 +116,36 @@ class Shelf:
             if own or num_processes() > 1:
                 asked = [requests[place] for place in own]
                 found |= dict(zip(own, self.writer(name).scorer.score(asked), strict=True))
-        if mixed or (num_processes() > 1 and self._together):
+        if mixed:
+            # Mixtures do not travel: each process scores its own.
             asked = [requests[place] for place in mixed]
-            found |= dict(zip(mixed, self._mixture_scorer().score(asked), strict=True))
+            names = [n for r in asked if r.mixture is not None for n in r.mixture.generators]
+            found |= dict(zip(mixed, self.mixture_scorer(names).score(asked), strict=True))
         return [found[place] for place in range(len(requests))]
 
-    def _mixture_scorer(self) -> LikelihoodScorer:
-        """Of all writers who speak of the same next token as the reference."""
-        if self._together is None or self._together[0] != self.names:
-            models = {n: self.model(n) for n in self.names if self.shares_tokens(n)}
-            model, chunk = self.model(GENERATOR), self._config.positions_per_chunk
-            max_tokens = tokens_per_batch(model, self._config)
-            # It is given nothing to score alone, which several processes would have to ask for.
-            mixture = MixtureScorer(DenseScorer(model), models, max_tokens, chunk)
-            scorer = over_processes(mixture, model, self._config.sharding)
-            self._together = (self.names, scorer)
-        return self._together[1]
+    def mixture_scorer(self, names: Sequence[str]) -> MixtureScorer:
+        """Scores what these writers write together, over the reference's tokens.
+
+        Who has other tokens is read by their strings.
+        """
+        if self._config.sharding.method != "none":
+            raise ValueError(
+                "scorer.sharding: writers who write together are whole on each process; take it "
+                "out, or choose an env that chooses among writers"
+            )
+        asked = tuple(name for name in self.names if name in {GENERATOR, *names})
+        if asked not in self._together:
+            writers = {name: self.writer(name) for name in asked}
+            most, chunk = self._config.max_tokens_per_batch, self._config.positions_per_chunk
+            self._together[asked] = MixtureScorer(
+                # It is given nothing to score alone, which several processes would have to ask for.
+                DenseScorer(self.model(GENERATOR), most),
+                {name: writer.model for name, writer in writers.items()},
+                most,
+                chunk,
+                vocabulary_maps({n: (w.model, w.tokenizer) for n, w in writers.items()}),
+            )
+        return self._together[asked]
 
     def likelihoods(self, name: str, episodes: Sequence[Episode]) -> list[Likelihood]:
         """What this writer says of each chapter, without a plan, on the reference's tokens.
@@ -202,9 +217,10 @@ def check_ensemble(env: Ensemble, writers: Mapping[str, object]) -> None:
     """Refuses, before any work is done, an env of writers who are not there.
 
     Raises:
-        ValueError: there is no writer beside the generator, or none of a name.
+        ValueError: there is no writer beside the generator, where the env names not it alone, or
+            none of a name.
     """
-    if not writers:
+    if not writers and set(env.writers) != {GENERATOR}:
         raise ValueError(
             "writers: this env wants other writers beside the generator, and there are none; "
             "choose some with writers=storyworld_halves, or add writers.<name>.model.path"

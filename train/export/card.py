@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ The reward is a likelihood, not a reader's judgment: a plan that helps to predic
 make a good one. The model learned from the books above and no others; what it takes over of their
 views, and what it remembers of their text, was not examined.
 """
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PAPER = "https://arxiv.org/abs/2503.22828"
 _MODEL_USE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -107,14 +109,25 @@ def _evaluation(trained: RunFolder) -> Mapping[str, Any] | None:
     return evaluation if "comparisons" in evaluation else None
 
 
+def base_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model that the agent started from, as the run's settings name it."""
+    return (config.get("policy") or {}).get("model") or config["generator"]["model"]
+
+
 def _base_model(adapter: Path, config: Mapping[str, Any]) -> str | None:
     """The model's id on the Hub; None where it is a folder, which says nothing to others."""
-    named = (config.get("policy") or {}).get("model") or config["generator"]["model"]
-    base = named.get("path")
+    base = base_settings(config).get("path")
     if adapter.is_file():
         base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    is_hub_id = base and base.count("/") == 1 and not base.startswith(("assets/", ".", "/"))
-    return base if is_hub_id else None
+    return base if base and is_hub_id(base) else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether it is `owner/name` and no relative folder: the folder that `owner` would be, of this
+    machine or of those that come with the code, is not there."""
+    owner, _, _ = name.partition("/")
+    is_folder = owner in ("assets", ".", "..") or Path(owner).exists()
+    return _HUB_ID.fullmatch(name) is not None and not is_folder
 
 
 def _results(evaluation: Mapping[str, Any], config: Mapping[str, Any]) -> list[EvalResult]:
@@ -141,6 +154,7 @@ def _settings(config: Mapping[str, Any], trained: RunFolder) -> list[tuple[str, 
     found = {
         "books": str(config["data"]["_target_"]).rpartition(".")[2],
         "generator": config["generator"]["model"].get("path") or "trained from scratch",
+        "base model's revision": base_settings(config).get("revision"),
         "algorithm": trainer.get("algorithm"),
         "optimizer steps": trainer.get("max_steps"),
         "learning rate": trainer.get("learning_rate"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from train.export.card import model_card
-from train.files import sync_tree, write_text
+from train.export.card import base_settings, model_card
+from train.files import sync_tree, write_json, write_text
 from train.manifest import check_whole
 from train.models import ADAPTER_WEIGHTS, VOICES, voice_folders
 from train.run_folder import RunFolder
@@ -45,6 +46,7 @@ def export(source: Path, trained: RunFolder, target: Path) -> Path:
             (temporary / VOICES / role).mkdir(parents=True)
             for file in (folder / "adapter_config.json", folder / ADAPTER_WEIGHTS):
                 shutil.copy(file, temporary / VOICES / role)
+        _pin_base(temporary / "adapter_config.json", trained)
         write_text(temporary / "README.md", model_card(temporary, source, trained))
         sync_tree(temporary)
         temporary.chmod(0o755)
@@ -53,3 +55,16 @@ def export(source: Path, trained: RunFolder, target: Path) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target
+
+
+def _pin_base(adapter: Path, trained: RunFolder) -> None:
+    """Names, in the adapters' config, the revision of the base model that they were trained on.
+
+    peft does not write it there itself, and on another revision they would do something else.
+    """
+    base = base_settings(trained.load_config())
+    if not adapter.is_file() or not base.get("revision"):
+        return
+    config = json.loads(adapter.read_text(encoding="utf-8"))
+    if config.get("base_model_name_or_path") == base.get("path"):
+        write_json(adapter, {**config, "revision": base["revision"]})

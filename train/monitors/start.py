@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-from accelerate import PartialState
 
 from envs.sampling import Sampling
 from envs.types import Env, Episode
-from rewards.likelihood.model_limits import context_window
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
 from train import ranks
 from train.logs import MetricLog
-from train.models import load_model
 from train.monitors.callback import MonitorCallback, read_probes
 from train.monitors.probe import Probe
-from train.schema import ModelConfig, RunConfig, ShardingConfig
-from train.scoring import baseline_store, make_scorer
+from train.schema import RunConfig
+from train.second_generator import second_judge
 from train.stages import Stages
 
 
@@ -46,7 +41,9 @@ def start_monitor(
         settings.attempts,
         env,
         reward,
-        None if second is None else _judge_of(second, config, stages),
+        None
+        if second is None
+        else second_judge(second, "monitors.second_generator", config, stages),
         Sampling(trainer.max_completion_length, trainer.temperature),
         settings.batch_size,
         config.seed,
@@ -71,17 +68,3 @@ def spread(episodes: Sequence[Episode], count: int) -> list[Episode]:
     """`count` of the episodes, as far apart as they come, to have many books among them."""
     count = min(count, len(episodes))
     return [episodes[i * len(episodes) // count] for i in range(count)]
-
-
-def _judge_of(model: ModelConfig, config: RunConfig, stages: Stages) -> LikelihoodImprovement:
-    """Improvements under a generator that the policy is not trained on; none is paid for."""
-    generator, tokenizer = load_model(model, "monitors.second_generator")
-    generator.to(PartialState().device)  # pyright: ignore[reportArgumentType]
-    return LikelihoodImprovement(
-        # It is whole in every process, however the generator is spread.
-        make_scorer(generator, replace(config.scorer, sharding=ShardingConfig())),
-        stages.encoder(tokenizer, context_window(generator.config)),
-        (),
-        StatusRules(),
-        baseline_store(generator, tokenizer, Path(config.cache_dir) / "likelihoods"),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from envs.collaboration.collaboration import Collaboration
 from envs.sampling import Sampling
 from envs.solo import PLANNER
 from envs.tokens import end_id
-from envs.types import Answer, Episode
+from envs.types import Answer, Episode, Reply
 from train.episode_order import EpisodeOrder
 from train.lessons import Lesson, play_lessons, rows_per_play
 from train.ppo.settings import PpoSettings
@@ -93,9 +94,21 @@ class Player:
             rng = random.Random(derived_seed(self.seed, "turns", number, process))
             how = (agent, self.settings.credit, rng)
             return play_lessons(env, self.judge.reward, attempted, *how)
-        answers = agent.answer([env.ask(episode) for episode in attempted])
-        replies = [agent.read(answer) for answer in answers]
-        judged = self.judge([episode.episode_id for episode in attempted], replies)
+        answers: list[Answer] = []
+        replies: list[Reply] = []
+        ids = [episode.episode_id for episode in attempted]
+        together = len(attempted)
+        if self.judge.foresees:
+            # Whole groups in whole batches: a part is scored while the next one is sampled. Each
+            # call of the agent draws anew, so that these are not the answers of one call.
+            together = math.lcm(self.settings.num_generations, self.settings.per_device_batch_size)
+        for start in range(0, len(attempted), together):
+            part = slice(start, start + together)
+            answers += agent.answer([env.ask(episode) for episode in attempted[part]])
+            replies += [agent.read(answer) for answer in answers[part]]
+            if start + together < len(attempted):
+                self.judge.foresee(ids[part], replies[part])
+        judged = self.judge(ids, replies)
         return [
             Lesson(answer, PLANNER, rollout, score, score.reward)
             for answer, rollout, score in zip(answers, *judged, strict=True)

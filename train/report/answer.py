@@ -11,9 +11,11 @@ from typing import Any
 from train.analysis.exports import Table, interval, label, p_value
 from train.analysis.rows import UNTRAINED
 from train.report.runs import Group, ReportedRun
+from train.step_times import PARTS
 
 QUESTION = "Did the agent learn to plan chapters of books that it has never seen?"
 LEVEL = 0.05
+IN_STEPS = tuple(part for part in PARTS if part != "outside")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ def _against_controls(run: ReportedRun) -> list[str]:
                 f"It is {abs(mean):.1f} points {where} {shown} "
                 f"(seed {run.seed}, p {_equals(found['p_holm'])}, Holm){sure}."
             )
+    second = run.best_row.get("second_generator")
+    if second is not None:
+        sentences.append(
+            f"Under a second generator, which it was not trained on, its plans are worth "
+            f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
+        )
     ceiling = run.row("inferable_plan")
     if ceiling is not None and ceiling["improvement"]["mean"] > 0:
         share = run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
@@ -158,9 +166,25 @@ def cost(groups: Sequence[Group]) -> Table:
                     len(steps),
                     f"{whole / 60:.1f}",
                     f"{in_steps / len(steps):.2f}",
+                    *_shares(run, whole),
                     f"{100 * (1 - in_steps / whole):.0f} %",
                     f"{tokens:,.0f}",
                 )
             )
-    columns = ("experiment", "seed", "steps", "minutes", "s per step", "outside steps", "tokens")
-    return columns, rows
+    parts = IN_STEPS if any("–" not in row for row in rows) else ()
+    if not parts:
+        rows = [tuple(cell for cell in row if cell != "–") for row in rows]
+    first, last = (
+        ("experiment", "seed", "steps", "minutes", "s per step"),
+        ("outside steps", "tokens"),
+    )
+    return (*first, *parts, *last), rows
+
+
+def _shares(run: ReportedRun, whole: float) -> list[str]:
+    """The share of the whole time that each part of the steps took; – where none was measured."""
+    found = []
+    for part in IN_STEPS:
+        taken = [m[f"time/{part}"] for m in run.metrics if m.get(f"time/{part}") is not None]
+        found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else "–")
+    return found

@@ -29,7 +29,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Example:
-    """One attempt: what the agent knew, what it said and planned, and the chapter."""
+    """One attempt: what the agent knew, what it said and planned, the author's chapter, and those
+    that the generator wrote with the plan and without, where it did."""
 
     run: str
     episode_id: str
@@ -39,6 +40,8 @@ class Example:
     answer: str
     plan: str
     tokens: tuple[Token, ...]
+    written: str | None
+    written_without_plan: str | None
 
 
 def examples(run: ReportedRun, number: int) -> Iterator[Example]:
@@ -58,6 +61,8 @@ def examples(run: ReportedRun, number: int) -> Iterator[Example]:
             attempt["answer"] or "",
             attempt["plan"],
             tuple(_tokens(attempt)),
+            attempt.get("written"),
+            attempt.get("written_without_plan"),
         )
 
 

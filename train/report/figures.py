@@ -10,6 +10,7 @@ from typing import Any
 
 from train.analysis.exports import label
 from train.report.runs import Group, ReportedRun
+from train.step_times import PARTS
 
 WINDOW_STEPS = 10
 REFERENCES = ("inferable_plan", "true_plan", "empty_plan")
@@ -56,7 +57,19 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
             groups,
         ),
     ]
-    return [figure for figure in found if figure.series]
+    found += [_step_parts(group) for group in groups]
+    return _named_apart([figure for figure in found if figure.series])
+
+
+def _named_apart(figures: Sequence[Figure]) -> list[Figure]:
+    """Names of experiments that differ in punctuation alone would be one file."""
+    taken: set[str] = set()
+    found = []
+    for figure in figures:
+        name = figure.name if figure.name not in taken else f"{figure.name}_{len(taken) + 1}"
+        taken.add(name)
+        found.append(replace(figure, name=name))
+    return found
 
 
 def _learning(groups: Sequence[Group]) -> Figure:
@@ -112,6 +125,25 @@ def _curve(run: ReportedRun, metric: str) -> list[tuple[int, float]]:
 def _smoothed(curve: Sequence[tuple[int, float]], window: int) -> Iterator[tuple[int, float]]:
     for i, (step, _) in enumerate(curve):
         yield step, fmean(value for _, value in curve[max(0, i + 1 - window) : i + 1])
+
+
+def _step_parts(group: Group) -> Figure:
+    """What the steps of an experiment consist of: a series for each part."""
+    parts = [
+        _lines("", "", "", "", f"time/{part}", [replace(group, name=part)], WINDOW_STEPS)
+        for part in PARTS
+    ]
+    return Figure(
+        f"step_time_parts_{_slug(group.name)}",
+        f"What a step's time is spent on: {group.name}",
+        f"Means over {WINDOW_STEPS} steps and the seeds: until the answers are there, waiting "
+        "for other processes, scoring, the update, and between steps (probes, checkpoints, logs).",
+        "lines",
+        "optimizer step",
+        "seconds",
+        tuple(series for part in parts for series in part.series),
+        {},
+    )
 
 
 def _rows(group: Group) -> Figure:

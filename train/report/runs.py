@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,14 @@ from train.run_folder import RunFolder
 
 Json = Mapping[str, Any]
 NOT_THE_EXPERIMENT = {
-    *("seed", "run_dir", "resume", "cache_dir", "threads", "logging", "run", "checkpoint"),
+    *("seed", "run_dir", "resume", "cache_dir", "threads", "logging", "run"),
     *("judgments", "comparisons"),
 }
 """Settings, at any depth, in which two runs may differ and still be the same experiment."""
+
+
+LONGEST_DIFFERENCE = 80
+"""Characters of settings behind a name; longer ones say less than the folder's name."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,8 @@ class Group:
 
 
 def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
-    """The runs by experiment; those of one name are told apart by their folders."""
+    """The runs by experiment, each under a name of its own: those of one name are told apart by the
+    settings in which they differ, or by their folders."""
     groups: list[list[ReportedRun]] = []
     for run in runs:
         kin = next((g for g in groups if _are_kin(g, run)), None)
@@ -110,27 +115,69 @@ def grouped(runs: Sequence[ReportedRun]) -> list[Group]:
             groups.append([run])
         else:
             kin.append(run)
-    names = [group[0].name for group in groups]
+    names: list[str] = []
+    for group in groups:
+        same = [other[0] for other in groups if other[0].name == group[0].name]
+        name = group[0].name if len(same) == 1 else _told_apart(group[0], same)
+        names.append(name if name not in names else f"{name} {len(names) + 1}")
     return [
-        Group(
-            name if names.count(name) == 1 else f"{name} ({group[0].path.name})",
-            tuple(sorted(group, key=lambda run: run.seed)),
-        )
+        Group(name, tuple(sorted(group, key=lambda run: run.seed)))
         for name, group in zip(names, groups, strict=True)
     ]
 
 
+def _told_apart(run: ReportedRun, same: Sequence[ReportedRun]) -> str:
+    """The name with as few settings as tell it from the others of that name, if there are such."""
+    own = dict(_flat(_experiment(run)))
+    others = [dict(_flat(_experiment(other))) for other in same if other is not run]
+    shown: list[str] = []
+    while others:
+        # The first of those that tell it from the most.
+        key = max(own, key=lambda k: sum(other.get(k) != own[k] for other in others))
+        alike = [other for other in others if other.get(key) == own[key]]
+        if len(alike) == len(others):
+            return f"{run.name} ({run.path.name})"
+        shown.append(f"{key}={own[key]}")
+        others = alike
+    difference = ", ".join(shown)
+    return f"{run.name} ({difference if len(difference) <= LONGEST_DIFFERENCE else run.path.name})"
+
+
 def _are_kin(group: Sequence[ReportedRun], run: ReportedRun) -> bool:
     is_new_seed = run.seed not in {other.seed for other in group}
-    return is_new_seed and _experiment(group[0].config) == _experiment(run.config)
+    return is_new_seed and _experiment(group[0]) == _experiment(run)
 
 
-def _experiment(settings: Any) -> Any:
-    """The settings without those that say where and with which seed."""
+def _experiment(run: ReportedRun) -> Any:
+    """The settings without those that say where and with which seed.
+
+    A checkpoint belongs to its run, so that it is named as it lies there.
+    """
+    config = dict(run.config)
+    within = f"{config.get('run')}/"
+    named = config.get("checkpoint")
+    several = [named] if isinstance(named, str) else list(named or ())
+    config["checkpoint"] = [str(name).removeprefix(within) for name in several] or None
+    return _kept(config)
+
+
+def _kept(settings: Any) -> Any:
+    """What is empty is left out: an earlier version may have had no such setting."""
     if isinstance(settings, Mapping):
-        kept = {key: value for key, value in settings.items() if key not in NOT_THE_EXPERIMENT}
-        return {key: _experiment(value) for key, value in kept.items()}
+        return {
+            key: _kept(value)
+            for key, value in settings.items()
+            if key not in NOT_THE_EXPERIMENT and value is not None
+        }
     return settings
+
+
+def _flat(settings: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{key}{name}.")
+        else:
+            yield f"{key}{name}", value
 
 
 def _metrics(folder: RunFolder, evaluated: str | None) -> tuple[Json, ...]:

@@ -119,21 +119,28 @@ def _tables(groups: Sequence[Group], shared: dict[str, Table]) -> list[dict[str,
         )
         found.append(_table(f"Who is ahead: {where}", comparisons_table(run.evaluation), caption))
         caption = f"Means over plans; file {of_run}/texts.csv."
-        found.append(_table(f"Plans as texts: {where}", _texts(run), caption))
+        found.append(_table(f"Plans as texts: {where}", _texts(run, "texts"), caption))
+        chapters = _texts(run, "chapters")
+        if chapters[1]:
+            caption = (
+                "What the generator wrote with these plans: the measures of plans as texts. "
+                f"File {of_run}/chapters.csv."
+            )
+            found.append(_table(f"Written chapters: {where}", chapters, caption))
     if shared["cost"][1]:
         caption = "Of reinforcement alone. File: cost.csv."
         found.append(_table("Cost", shared["cost"], caption))
     return found
 
 
-def _texts(run: ReportedRun) -> Table:
-    """A line for each measure, a column for each row that has plans."""
-    rows = [row for row in run.evaluation["rows"] if row.get("texts")]
-    measures = list(dict.fromkeys(name for row in rows for name in row["texts"]))
+def _texts(run: ReportedRun, of: str) -> Table:
+    """A line for each measure of `texts` or `chapters`, a column for each row that has them."""
+    rows = [row for row in run.evaluation["rows"] if row.get(of)]
+    measures = list(dict.fromkeys(name for row in rows for name in row[of]))
     cells = [
         (
             name.replace("_", " "),
-            *(f"{row['texts'][name]:.3g}" if name in row["texts"] else "–" for row in rows),
+            *(f"{row[of][name]:.3g}" if name in row[of] else "–" for row in rows),
         )
         for name in measures
     ]

@@ -1,83 +1,26 @@
-"""Several generators, one distribution: combined by pencil, scored against full logits."""
+"""Several generators, one distribution: scored against full logits."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood.fusion import Contrast, LinearMixture, ProductOfExperts
+from rewards.likelihood.fusion import ContextAware, Contrast, LinearMixture, ProductOfExperts
+from rewards.likelihood.known import Known
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.rounding import largest_difference
-from rewards.types import Combine, Mixture, ScoreRequest
+from rewards.likelihood.routing import Gate, TokenRouting
+from rewards.types import Combine, Likelihood, Mixture, ScoreRequest, StateCombine
 
 MakeModel = Callable[..., PreTrainedModel]
 MakeRequest = Callable[..., ScoreRequest]
 
 TOLERANCE = 1e-5
-
-
-def odds(*weights: float) -> Tensor:
-    """Logits of one position whose probabilities are in the ratio of the weights."""
-    return torch.tensor([[math.log(w) for w in weights]])
-
-
-def probabilities(scores: Tensor) -> list[float]:
-    return scores.softmax(-1)[0].tolist()
-
-
-def test_a_product_of_experts_by_pencil() -> None:
-    # 1:3 and 1:2 make 1:6; squared, the second makes 1:12.
-    two = [odds(1, 3), odds(1, 2)]
-    assert probabilities(ProductOfExperts((1.0, 1.0))(two)) == pytest.approx([1 / 7, 6 / 7])
-    assert probabilities(ProductOfExperts((1.0, 2.0))(two)) == pytest.approx([1 / 13, 12 / 13])
-
-
-def test_a_linear_mixture_by_pencil() -> None:
-    # 1/4 and 3/4, 1/2 and 1/2, mixed one to three: 7/16 and 9/16. Logits need not be normalised.
-    two = [odds(1, 3), odds(5, 5)]
-    assert probabilities(LinearMixture((0.25, 0.75))(two)) == pytest.approx([7 / 16, 9 / 16])
-
-
-def test_a_generator_of_no_weight_has_no_say() -> None:
-    ruled_out = torch.tensor([[-math.inf, 0.0]])
-    mixed = LinearMixture((1.0, 0.0))([odds(1, 3), ruled_out])
-    assert probabilities(mixed) == pytest.approx([1 / 4, 3 / 4])
-
-
-def test_a_contrast_by_pencil() -> None:
-    # Base 1:1, expert 1:6, anti-expert 1:2: 1:3 at alpha 1, 1:9 at alpha 2.
-    three = [odds(1, 1), odds(1, 6), odds(1, 2)]
-    assert probabilities(Contrast()(three)) == pytest.approx([1 / 4, 3 / 4])
-    assert probabilities(Contrast(2.0)(three)) == pytest.approx([1 / 10, 9 / 10])
-
-
-@pytest.mark.parametrize("combine", [ProductOfExperts((1.0, 1.0)), Contrast()])
-def test_combining_changes_no_generators_logits(combine: Combine) -> None:
-    logits = [odds(1, 2) for _ in range(3 if isinstance(combine, Contrast) else 2)]
-    combine(logits)
-    assert all(torch.equal(z, odds(1, 2)) for z in logits)
-
-
-@pytest.mark.parametrize(
-    ("combine", "message"),
-    [
-        (lambda: LinearMixture((0.5, 0.6)), r"shares that sum to 1; got \[0.5, 0.6\]"),
-        (lambda: LinearMixture((1.5, -0.5)), "shares that sum to 1"),
-        (lambda: Contrast()([odds(1, 2)]), "1 generators is combined with 3 weights"),
-        (lambda: ProductOfExperts((1.0,))([odds(1)] * 2), "2 generators is combined with 1 weight"),
-    ],
-)
-def test_weights_that_make_no_mixture_are_refused(
-    combine: Callable[[], object], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        combine()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +30,7 @@ def models(make_family: MakeModel) -> dict[str, PreTrainedModel]:
     return {name: make_family(family) for name, family in names.items()}
 
 
-def together(request: ScoreRequest, *names: str, combine: Combine) -> ScoreRequest:
+def together(request: ScoreRequest, *names: str, combine: Combine | StateCombine) -> ScoreRequest:
     return ScoreRequest(
         request.episode_id,
         request.prefix_ids,
@@ -130,6 +73,79 @@ def test_a_generator_mixed_with_itself_scores_as_alone(
         assert largest_difference(mixed, alone.score([plain])) <= TOLERANCE
 
 
+def test_one_hot_weights_score_as_that_generator_alone(
+    models: dict[str, PreTrainedModel], make_request: MakeRequest
+) -> None:
+    plain = make_request(20, 5, 10)
+    scorer = MixtureScorer(DenseScorer(models["plain"]), models)
+    for place, name in enumerate(models):
+        alone = DenseScorer(models[name]).score([plain])
+        hot = tuple(float(i == place) for i in range(3))
+        for combine in (LinearMixture(hot), ProductOfExperts(hot)):
+            mixed = scorer.score([together(plain, *models, combine=combine)])
+            assert largest_difference(mixed, alone) <= TOLERANCE
+
+
+def test_chapters_combined_in_unlike_ways_share_a_batch_and_score_as_alone(
+    models: dict[str, PreTrainedModel], make_request: MakeRequest
+) -> None:
+    asked = [
+        together(
+            make_request(20 + n, n, 10 + n, seed=n),
+            "plain",
+            "anti",
+            combine=LinearMixture((n / 4, 1 - n / 4)),
+        )
+        for n in range(5)
+    ]
+    scorer = MixtureScorer(DenseScorer(models["plain"]), models)
+    one_by_one = [scorer.score([request])[0] for request in asked]
+    assert largest_difference(scorer.score(asked), one_by_one) <= TOLERANCE
+
+
+def test_a_generator_may_read_another_prompt_than_the_others(
+    models: dict[str, PreTrainedModel], make_request: MakeRequest
+) -> None:
+    full, blind = make_request(20, 5, 10), make_request(3, 0, 10)
+    blind_ids = blind.prefix_ids
+    alone = DenseScorer(models["plain"])
+    scorer = MixtureScorer(alone, models)
+    names = ("plain", "plain")
+
+    def mixed(alpha: float) -> list[Likelihood]:
+        mixture = Mixture(names, ContextAware(alpha), (None, blind_ids))
+        return scorer.score([replace(full, mixture=mixture)])
+
+    assert largest_difference(mixed(0.0), alone.score([full])) <= TOLERANCE
+    only_blind = replace(full, prefix_ids=blind_ids, guidance_ids=())
+    # At alpha -1 the weights are 0 and 1.
+    assert largest_difference(mixed(-1.0), alone.score([only_blind])) <= TOLERANCE
+
+
+def test_a_gate_sees_what_stands_before_the_token_and_nothing_else(
+    models: dict[str, PreTrainedModel], make_request: MakeRequest
+) -> None:
+    weight = torch.linspace(-3, 3, 2 * 32).reshape(2, 32)
+    combine = TokenRouting(Gate(Known(weight), Known(torch.zeros(1, 2))))
+    plain = make_request(20, 5, 10)
+    asked = together(plain, "plain", "anti", combine=combine)
+    later = replace(asked, gold_ids=(*plain.gold_ids[:5], *reversed(plain.gold_ids[5:])))
+    scorer = MixtureScorer(DenseScorer(models["plain"]), models)
+    one, other = scorer.score([asked, later])
+    assert one.token_nll[:5] == pytest.approx(other.token_nll[:5], abs=TOLERANCE)
+
+    ids_T = torch.tensor(plain.token_ids)
+    with torch.inference_mode():
+        outputs = [
+            models[n](input_ids=ids_T[None], output_hidden_states=True) for n in ("plain", "anti")
+        ]
+    states_TH = outputs[0].hidden_states[-1][0]
+    log_p_TV = combine.at(states_TH)([o.logits[0] for o in outputs]).log_softmax(-1)
+    first = len(ids_T) - len(plain.gold_ids)
+    expected = [-log_p_TV[t - 1, ids_T[t]].item() for t in range(first, len(ids_T))]
+    assert one.token_nll == pytest.approx(expected, abs=TOLERANCE)
+
+
 def test_a_scorer_of_one_generator_refuses_a_mixture(
     models: dict[str, PreTrainedModel], make_request: MakeRequest
 ) -> None:
@@ -153,3 +169,8 @@ def test_generators_of_different_vocabularies_are_refused(make_family: MakeModel
     models = {"plain": make_family("llama"), "larger": larger}
     with pytest.raises(ValueError, match=r"over one vocabulary; got plain \d+, larger 512"):
         MixtureScorer(DenseScorer(models["plain"]), models)
+
+
+def test_prompts_that_are_not_one_for_each_generator_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 generators has 1 prompts"):
+        Mixture(("plain", "anti"), LinearMixture((0.5, 0.5)), ((1, 2),))

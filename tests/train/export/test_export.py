@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from train.export.card import is_hub_id
 from train.export.folder import export
 from train.models import save_model
 from train.run_folder import RunFolder
@@ -106,6 +107,34 @@ def test_a_base_on_the_hub_is_named(trained: RunFolder, tmp_path: Path) -> None:
     (source / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen2.5-7B"}')
     target = export(source, trained, tmp_path / "agent")
     assert cast(Any, ModelCard.load(target / "README.md").data).base_model == "Qwen/Qwen2.5-7B"
+
+
+@pytest.mark.parametrize("folder", ["models/qwen", "./qwen", "../qwen", "assets/storyworld"])
+def test_a_relative_folder_is_no_id_of_the_hub(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    assert not is_hub_id(folder)
+    assert is_hub_id("Qwen/Qwen2.5-7B")
+
+
+def test_adapters_keep_the_revision_of_the_base_that_they_stand_on(
+    compose_train: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    pinned = "policy.model={path: Qwen/Qwen2.5-7B, revision: abc123}"
+    folder = RunFolder.create(tmp_path / "run", compose_train(pinned, "policy=lora"))
+    folder.close()
+    for base, revision in (("Qwen/Qwen2.5-7B", "abc123"), ("other/base", None)):
+        source = folder.checkpoints_dir / base
+        source.mkdir(parents=True)
+        (source / "adapter_model.safetensors").write_bytes(b"weights")
+        (source / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        target = export(source, folder, tmp_path / "out" / base)
+        config = json.loads((target / "adapter_config.json").read_text())
+        assert config.get("revision") == revision
+    card = ModelCard.load(tmp_path / "out" / "Qwen" / "Qwen2.5-7B" / "README.md")
+    assert "| base model's revision | abc123 |" in card.text
 
 
 def test_nothing_is_written_over_and_nothing_is_left_of_a_refusal(

