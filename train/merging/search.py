@@ -67,7 +67,7 @@ def cma_es(
             if not evaluations.left:
                 return
             point = optimizer.ask()
-            told.append((point, evaluations(point)))
+            told.append((point, evaluations(point.tolist())))
         optimizer.tell(told)
 
 
