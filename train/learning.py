@@ -112,7 +112,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),
-                roles=trained_roles(config, run.env),
+                roles=trained_roles(config, run.player),
                 noise=noise,
                 deepspeed=config.distributed.as_deepspeed(),
             )

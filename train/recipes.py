@@ -50,7 +50,7 @@ def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
     taken_as_is = replace(run.config.generator, model=generator, reading=(), training=())
     run = replace(run, config=replace(run.config, generator=taken_as_is))
     evaluator = Evaluator(
-        run.source.episodes("validation"), run.env, run.reward, run.config.evaluation, seed=0
+        run.source.episodes("validation"), run.player, run.reward, run.config.evaluation, seed=0
     )
     names = evaluator.episodes[0].plans
     return {

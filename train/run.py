@@ -79,11 +79,6 @@ class Run:
         learn from.
         """
         _check_models(config)
-        if config.scorer.kind == "ray" and config.writers:
-            raise ValueError(
-                "scorer: a pool has the generator alone, and this run has other writers as well; "
-                "take scorer=ranks"
-            )
         with progress.waiting("read the books"):
             source = _books(config, is_trained)
         env = build(config.env, "env", prompts=config.prompts)
@@ -94,11 +89,12 @@ class Run:
             check_trainer(config.trainer, env, config.distributed.zero_stage)
             _check_members(config, env)
             check_continuous_batching(config)
+            if not is_trained:
+                check_role_adapters(config, env)
         _check_optimizers(config)
         terms = build_terms(config.reward)
         check_groups(terms, config.trainer)
         if not is_trained:
-            check_role_adapters(config, env)
             distractors(terms, source.episodes("train"))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -285,7 +281,7 @@ def _books(config: RunConfig, is_trained: bool) -> Source:
 def _check_scorer(config: RunConfig, env: object) -> None:
     if (config.writers or isinstance(env, Ensemble)) and config.scorer.kind == "ray":
         raise ValueError(
-            "scorer: the workers of a pool hold one generator, and this run has several writers; "
+            "scorer: a pool has the generator alone, and this run has other writers as well; "
             "take scorer=ranks"
         )
 

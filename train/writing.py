@@ -120,7 +120,7 @@ def write(run: Run, policy: ModelConfig | None, book: str, chapter: int, how: Sa
         on_device(model), tokenizer, run.config.sampling, seed=run.config.seed
     )
     with run.progress.stage("plan"):
-        (rollout,) = run.env.play([episode], agent)
+        (rollout,) = run.player.play([episode], agent)
     ((with_plan, baseline),) = run.reward.likelihoods([(episode, rollout.outcome)])
     request = run.reward.encoder.request(episode, rollout.outcome.plan)
     with run.progress.stage("write"):

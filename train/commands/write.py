@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -15,7 +15,10 @@ from train.config.validate import parse, plain
 from train.files import write_text
 from train.progress import ProgressDisplay
 from train.run_folder import RunFolder
-from train.schema import CHAPTERS, RunConfig
+from train.schema import CHAPTERS, ModelConfig, RunConfig
+
+if TYPE_CHECKING:
+    from train.run import Run
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ def run(config: DictConfig) -> None:
             raise ValueError(f"{name}: says what is to be written; give book=NAME chapter=NUMBER")
     asked = parse(WriteSettings, own)
     settings = parse(RunConfig, values)
+    from envs.ensemble import Ensemble
+    from train.ensembles.writing import write_together
     from train.quiet import quiet_libraries
     from train.run import Run
     from train.writing import write
@@ -53,15 +58,22 @@ def run(config: DictConfig) -> None:
     trained = RunFolder.open(asked.run) if asked.run else None
     kept = kept_models(trained, settings) if trained else {}
     prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=trained is not None)
-    policy = (
-        policy_at(find_checkpoint(trained, asked.checkpoint), prepared, trained)
-        if trained
-        else None
-    )
-    written = write(prepared, policy, asked.book, asked.chapter, asked.writing)
+    if isinstance(prepared.env, Ensemble):
+        earlier = trained and trained.path
+        written = write_together(prepared, earlier, asked.book, asked.chapter, asked.writing)
+    else:
+        policy = _policy(prepared, trained, asked.checkpoint)
+        written = write(prepared, policy, asked.book, asked.chapter, asked.writing)
     with RunFolder.create(settings.run_dir, config) as folder:
         path = folder.path / "chapter.md"
         write_text(path, written.as_markdown())
     console = Console()
     console.print(Markdown(written.as_markdown()))
     console.print(f"It is in {path}")
+
+
+def _policy(prepared: Run, trained: RunFolder | None, checkpoint: str | None) -> ModelConfig | None:
+    """The run's agent; None for the agent before reinforcement."""
+    if trained is None:
+        return None
+    return policy_at(find_checkpoint(trained, checkpoint), prepared, trained)

@@ -48,8 +48,8 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
     What was fitted in the run folder `earlier` is taken from there; else it is fitted here, or
     taken from the cache, and left in `folder`.
     """
-    env, shelf = _ensemble(run), run.shelf
-    kept = earlier / FITTED if earlier and (earlier / FITTED).is_dir() else _fitted(run, env)
+    env, shelf = ensemble_of(run), run.shelf
+    kept = fitted_folder(run, earlier)
     if ranks.is_main():
         copy_folder(kept, folder.path / FITTED)
     config = run.config.evaluation
@@ -80,7 +80,7 @@ def env_writers(env: Ensemble, shelf: Shelf) -> tuple[str, ...]:
     return shelf.chosen(env.writers)
 
 
-def _ensemble(run: Run) -> Ensemble:
+def ensemble_of(run: Run) -> Ensemble:
     assert isinstance(run.env, Ensemble)
     return run.env
 
@@ -94,8 +94,13 @@ def _parts(env: Ensemble, kept: Path) -> list[tuple[str, Path, Ensemble]]:
     return found
 
 
-def _fitted(run: Run, env: Ensemble) -> Path:
-    """The folder of what was fitted, in the cache."""
+def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
+    """Where what was fitted is: in the run folder `earlier`, or in the cache, fitted now if need
+    be.
+    """
+    if earlier is not None and (earlier / FITTED).is_dir():
+        return earlier / FITTED
+    env = ensemble_of(run)
     key = {
         "env": run.config.env,
         "generator": model_digest(run.generator),
