@@ -51,7 +51,8 @@ def answer(group: Group) -> Answer:
 
 def _gain(run: ReportedRun) -> Mapping[str, Any] | None:
     best = run.best_row
-    return run.comparison(label(best), f"{UNTRAINED} {best['decoding']}")
+    start = {**best, "name": UNTRAINED}
+    return run.comparison(label(best), label(start))
 
 
 def _is_sure(comparison: Mapping[str, Any]) -> bool:
@@ -71,7 +72,11 @@ def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
 
 
 def _against_controls(run: ReportedRun) -> list[str]:
-    names = {"empty_plan": "no plan", "shuffled_plan": "another book's plan"}
+    names = {
+        "empty_plan": "no plan",
+        "shuffled_plan": "another book's plan",
+        "best_single": "the writer that is best on validation books",
+    }
     sentences = []
     for control, shown in names.items():
         found = run.comparison(label(run.best_row), control)
@@ -107,7 +112,7 @@ def leaderboard(groups: Sequence[Group]) -> Table:
 
     All members' tokens count. A run that does not say what it generated stands off the frontier.
     """
-    entries = sorted((_entry(group) for group in groups), key=lambda e: -e["improvement"])
+    entries = sorted((entry(group) for group in groups), key=lambda e: -e["improvement"])
     costs = [(e["improvement"], e["tokens"]) for e in entries if e["tokens"] is not None]
     rows = [
         (
@@ -122,7 +127,8 @@ def leaderboard(groups: Sequence[Group]) -> Table:
     return ("experiment", "env", "improvement (%)", "tokens per play", "on the frontier"), rows
 
 
-def _entry(group: Group) -> dict[str, Any]:
+def entry(group: Group) -> dict[str, Any]:
+    """An experiment's name and env, and over its seeds the mean improvement and tokens a play."""
     best = [run.best_row for run in group.runs]
     generated = [_generated_tokens(row) for row in best]
     known = [tokens for tokens in generated if tokens is not None]

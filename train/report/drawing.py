@@ -58,6 +58,9 @@ def _drawn(figure: Figure) -> Canvas:
         if figure.kind == "lines":
             canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
             _draw_lines(figure, axes)
+        elif figure.kind == "points":
+            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.5), layout="constrained")
+            _draw_points(figure, axes)
         else:
             num_labels = max(len(series["labels"]) for series in figure.series)
             height = 0.8 + 0.24 * num_labels + 0.1 * len(figure.series)
@@ -88,6 +91,16 @@ def _draw_lines(figure: Figure, axes: Axes) -> None:
             fontsize=8,
             color=INK,
         )
+    axes.set_xlabel(figure.x_label, color=INK)
+    axes.set_ylabel(figure.y_label, color=INK)
+
+
+def _draw_points(figure: Figure, axes: Axes) -> None:
+    markers = "osD^vP"
+    for number, (color, series) in enumerate(zip(_colors(figure), figure.series, strict=True)):
+        # There are more experiments than colours.
+        marker = markers[number // len(COLORS) % len(markers)]
+        axes.plot(series["x"], series["y"], marker, color=color, label=series["name"])
     axes.set_xlabel(figure.x_label, color=INK)
     axes.set_ylabel(figure.y_label, color=INK)
 

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import label
+from train.report.answer import entry
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -58,7 +59,29 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
         ),
     ]
     found += [_step_parts(group) for group in groups]
+    found.append(_frontier(groups))
     return _named_apart([figure for figure in found if figure.series])
+
+
+def _frontier(groups: Sequence[Group]) -> Figure:
+    """Improvement against what was generated for it, of several experiments."""
+    entries = [entry(group) for group in groups]
+    known = [e for e in entries if e["tokens"] is not None]
+    series = [
+        {"name": e["name"], "x": [e["tokens"]], "y": [e["improvement"]]}
+        for e in known
+        if len(known) > 1
+    ]
+    return Figure(
+        "frontier",
+        "Improvement and its cost",
+        "Means over the seeds. Further up is better, further left is cheaper.",
+        "points",
+        "tokens generated a play, by all members",
+        "improvement (%)",
+        tuple(series),
+        {},
+    )
 
 
 def _named_apart(figures: Sequence[Figure]) -> list[Figure]:

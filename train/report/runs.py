@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from train.analysis.exports import label
-from train.analysis.rows import UNTRAINED
+from train.analysis.rows import TRAINED, UNTRAINED
 from train.analysis.token_gains import FILE as TOKEN_GAINS
 from train.run_folder import RunFolder
 
@@ -70,15 +70,19 @@ class ReportedRun:
 
     @property
     def agents(self) -> list[Json]:
-        """The rows of agents that were trained; of evaluations with several, all of them."""
-        rows = [row for row in self.evaluation["rows"] if "decoding" in row]
+        """The rows of agents that were trained; of evaluations with several, all of them.
+
+        Of an ensemble the rows before and after it has learned, which have no decoding.
+        """
+        learners = [row for row in self.evaluation["rows"] if row["name"] in (UNTRAINED, TRAINED)]
+        rows = [row for row in self.evaluation["rows"] if "decoding" in row] or learners
         return [row for row in rows if row["name"] != UNTRAINED] or rows
 
     @property
     def best_row(self) -> Json:
         """The row that the answer is about: the last agent, greedy where it was."""
         last = [row for row in self.agents if row["name"] == self.agents[-1]["name"]]
-        return next((row for row in last if row["decoding"] == "greedy"), last[0])
+        return next((row for row in last if row.get("decoding") == "greedy"), last[0])
 
     def row(self, row_label: str) -> Json | None:
         return next((row for row in self.evaluation["rows"] if label(row) == row_label), None)

@@ -33,7 +33,7 @@ SECTIONS = {
     "learning": ("Learning", ("learning_curve",)),
     "unseen": ("On unseen books", ("rows_", "by_")),
     "monitors": ("Monitors against reward hacking", ("monitor_",)),
-    "cost": ("Cost", ("step_time",)),
+    "cost": ("Cost", ("frontier", "step_time")),
 }
 
 
