@@ -6,8 +6,8 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -138,8 +138,8 @@ def nextchapter(
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    """A Slurm of two nodes on this machine; who wants it is skipped where its
-    programs are missing or cannot start."""
+    """A Slurm of two nodes on this machine; who wants it is skipped where its programs are
+    missing or cannot start."""
     missing = missing_programs()
     if missing:
         pytest.skip(f"needs slurm-wlm and munge (.ci/install_cluster): {missing[0]} is missing")

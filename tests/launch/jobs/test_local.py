@@ -88,7 +88,8 @@ def test_a_job_behind_is_cancelled_with_a_checkpoint_and_goes_on_in_front(folder
     assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 2000
     assert "reinforcement ..." in nextchapter(folder, "launch", "logs", "run").stdout
 
-    again = nextchapter(folder, "launch", "train", "resume=run", f"trainer.max_steps={steps + 2}")
+    rest = ("launch=local", f"trainer.max_steps={steps + 2}")
+    again = nextchapter(folder, "launch", "train", "resume=run", *rest)
     assert again.returncode == 0, again.stderr[-3000:]
     assert logged_steps(run) == steps + 2 and (run / "evaluation.json").exists()
     assert "Improvement on unseen books" in again.stdout
