@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 # `make lock` resolves everything else around this release of torch.
 TORCH ?= 2.13.0
 
+# Two tests at a time, each on one thread; the slow ones start processes of their own.
+TWO_AT_A_TIME := -n 2 --dist loadfile
+
 .PHONY: help setup demo test test-slow check format lock clean
 
 help:
@@ -36,7 +39,7 @@ demo: setup
 	$(BIN)/nextchapter train
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
@@ -45,7 +48,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 format: setup
 	$(BIN)/ruff format .

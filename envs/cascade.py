@@ -10,7 +10,7 @@ from pydantic import Field
 from envs.ensemble import Ensemble
 
 Signal = Literal["quality", "agreement", "uncertainty"]
-"""What tells that a writer will not do: `quality`: a learned estimate of what the next one would
+"""What tells that a writer will not do: `quality`: a learned estimate of what a later one would
 gain (FrugalGPT, Chen et al. 2023, 2305.05176); `agreement`: its drafts differ from each other;
 `uncertainty`: the mean entropy of its next-token distributions over its draft."""
 

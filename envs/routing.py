@@ -13,8 +13,8 @@ Router = Literal["domain", "knn", "matrix", "mlp", "encoder", "policy"]
 """`domain`: contexts fall into groups, each with its best writer (Feng et al. 2025, 2502.04506).
 `knn`: what the writers were worth on the most similar contexts. `matrix`: a factor of the context
 times a factor of each writer (RouteLLM, Ong et al. 2024, 2406.18665). `mlp`: a small network on the
-generator's state. `encoder`: a copy of the generator, trained to choose. `policy`: the agent is
-asked whom it would have write, and its own probabilities of the names are trained."""
+generator's state. `encoder`: a copy of the generator, trained to choose. `policy`: a copy of the
+generator, whose probabilities of the writers' names, where the chapter would begin, are trained."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.monitors.controls import random_texts
 from rewards.types import Likelihood, LikelihoodScorer
 from train.analysis.breakdown import read_genres
-from train.analysis.rows import Attempt, Evaluation, Row, mean_of
+from train.analysis.rows import ORACLE, WRITER_ROW, Attempt, Evaluation, Row, mean_of
 from train.journal import Journal
 from train.lessons import cost_summary
 from train.progress import Advance, ProgressDisplay, silent
 from train.schema import EvaluationConfig
-from train.statistics import clustered_bootstrap
+from train.statistics import Interval, clustered_bootstrap
 from train.time_left import TimeLeft
 
 # Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
@@ -49,11 +49,10 @@ class Contestant(Generic[T]):
 
 @dataclass(frozen=True)
 class Made:
-    """Outcomes for all episodes, in order, and what each took; `key` is what they depend on."""
+    """Outcomes for all episodes, in order, and what each took."""
 
     outcomes: Sequence[Outcome]
     play: Sequence[Mapping[str, float]]
-    key: Mapping[str, Any]
 
 
 Planner = Contestant[tuple[PreTrainedModel, PreTrainedTokenizerBase]]
@@ -146,13 +145,12 @@ class Evaluator:
     def ensemble_table(
         self,
         made: Mapping[str, Made],
-        oracle_of: Sequence[str],
         progress: ProgressDisplay,
     ) -> Evaluation:
         """Rows of outcomes that no agent has a part in, and the controls.
 
-        `oracle` takes for each episode the best of the rows `oracle_of`: what no choice among them
-        that is made beforehand can beat.
+        `oracle` takes for each episode the best of the rows of one writer: what no choice among
+        them that is made beforehand can beat.
         """
         texts = [e.plans["true"] for e in self.episodes if "true" in e.plans]
         has_texts = len(texts) == len(self.episodes)
@@ -161,20 +159,33 @@ class Evaluator:
         with progress.stage("evaluate", self._time_left.total) as advance:
             self._advance = advance
             rows = [self._made(name, some) for name, some in made.items()]
-            rows.append(self._oracle([row for row in rows if row.name in oracle_of]))
+            made_by = [row for row in rows if row.name.startswith(WRITER_ROW)]
+            rows.append(self._oracle(made_by))
             rows.append(self.plans("empty_plan", ["" for _ in self.episodes]))
             if has_texts:
                 rows.append(self.plans("random_words", random_texts(self.episodes, texts)))
             checks = (self._without_context(),)
-        found = Evaluation(tuple(rows), (), self._num_cut(), (), checks)
+        learned = [row for row in rows if row.way is not None]
+        ahead = {row.label: self._ahead(row, made_by) for row in learned}
+        found = Evaluation(tuple(rows), (), self._num_cut(), (), checks, ahead=ahead)
         return found.analysed(self.genres, self.config.bootstrap_samples)
+
+    def _ahead(self, row: Row, writers: Sequence[Row]) -> Interval:
+        """The share of episodes on which the row is better than every one of the writers."""
+        alone = [max(own) for own in zip(*(w.improvements for w in writers), strict=True)]
+        is_ahead = [
+            float(whole > most) for whole, most in zip(row.improvements, alone, strict=True)
+        ]
+        books = [episode.book_id for episode in self.episodes]
+        return clustered_bootstrap(is_ahead, books, self.config.bootstrap_samples)
 
     def _made(self, name: str, made: Made) -> Row:
         attempts = []
         for start, some in self._batches():
             place = slice(start, start + len(some))
             make = partial(self._scored, name, made.outcomes[place])
-            attempts += self._kept({"outcomes": name, **made.key}, some, make, name, (SCORES,))
+            key = {"outcomes": [repr(outcome) for outcome in made.outcomes[place]]}
+            attempts += self._kept(key, some, make, name, (SCORES,))
         attempts = [replace(a, play=p) for a, p in zip(attempts, made.play, strict=True)]
         row = self._row(name, None, attempts)
         return replace(row, play=mean_of(a.play for a in attempts))
@@ -184,7 +195,7 @@ class Evaluator:
             max(attempts, key=lambda a: a.improvement)
             for attempts in zip(*(row.attempts for row in rows), strict=True)
         ]
-        return replace(self._row("oracle", None, best), play=mean_of(a.play for a in best))
+        return replace(self._row(ORACLE, None, best), play=mean_of(a.play for a in best))
 
     def plans(self, name: str, plans: Sequence[str]) -> Row:
         """A row of given plans, one per episode."""

@@ -41,6 +41,7 @@ from train.written import with_chapters
 # What a kept batch of an evaluation depends on, beside envs and rewards.
 CODE = (
     *("train.evaluation", "train.lessons", "train.local_member", "train.models", "train.scoring"),
+    *("train.ensembles", "train.merging"),
     *("train.analysis.recall", "train.analysis.rows", "train.second_generator", "train.writing"),
 )
 
@@ -111,6 +112,9 @@ def open_journal(run: Run) -> Journal:
         "env": config.env,
         "members": {} if isinstance(run.env, Ensemble) else member_weights(run.env),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
+        "writer_settings": [
+            replace(writer, model=ModelConfig()) for writer in config.writers.values()
+        ],
         "prompts": config.prompts,
         # Where the pool is says nothing of its numbers.
         "scorer": replace(config.scorer, pool=PoolConfig()),

@@ -147,8 +147,7 @@ class Run:
     @cached_property
     def reward(self) -> LikelihoodImprovement:
         kept_in = Path(self.config.cache_dir) / "likelihoods"
-        # An ensemble may put one writer against itself.
-        by_name = bool(self.config.writers) or isinstance(self.env, Ensemble)
+        by_name = isinstance(self.env, Ensemble)
         if self.pooled is not None:
             scorer: LikelihoodScorer = self.pooled.scorer
             window = context_window(self.pooled.config)

@@ -18,8 +18,13 @@ from train.statistics import Interval, spread
 UNTRAINED, TRAINED = "untrained", "trained"
 """The names of a run's agents in its tables."""
 
-NOT_COMPARED = ("inferable_plan", "true_plan")
-"""Rows that are no rivals: what they are worth is known beforehand."""
+ORACLE = "oracle"
+WRITER_ROW, WITHOUT_ROW = "writer_", "without_"
+"""What rows of one writer, and of an ensemble without one writer, are called."""
+
+NOT_COMPARED = ("inferable_plan", "true_plan", ORACLE)
+"""Rows that are no rivals: what they are worth is known beforehand, or chosen afterwards. Of the
+writers of an ensemble the one that is best on the validation books stands for all."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,14 @@ class Row:
         return " ".join(filter(None, (self.name, self.decoding)))
 
     @property
+    def way(self) -> str | None:
+        """How a learner of this row decides, which it is compared with its like by; None for a
+        control. Ensembles have one way.
+        """
+        is_ensemble = self.name in (UNTRAINED, TRAINED) or self.name.startswith(WITHOUT_ROW)
+        return "" if self.decoding is None and is_ensemble else self.decoding
+
+    @property
     def improvements(self) -> list[float]:
         return [attempt.improvement for attempt in self.attempts]
 
@@ -136,7 +149,9 @@ class Row:
 class Evaluation:
     """The table, what each part of a plan is worth to the generator, and how rows compare.
 
-    `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw in part.
+    `ahead` has, for rows of an ensemble, the share of episodes on which they are better than every
+    writer alone. `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw
+    in part.
     `checks` are rows that are no plan's: they tell what the generator knows by itself, and `recall`
     which share of a chapter it writes on by heart.
     """
@@ -147,6 +162,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...] = ()
     checks: tuple[Row, ...] = ()
     recall: Interval | None = None
+    ahead: Mapping[str, Interval] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -154,6 +170,7 @@ class Evaluation:
             "ablations": [row.as_json() for row in self.ablations],
             "checks": [row.as_json() for row in self.checks],
             "recall": self.recall and self.recall.as_json(),
+            **({"ahead": {n: i.as_json() for n, i in self.ahead.items()}} if self.ahead else {}),
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
             "episodes_cut": dict(self.num_cut),
         }
@@ -173,9 +190,9 @@ class Evaluation:
             for row in self.rows
         )
         measured = [
-            Measurements(row.label, row.decoding, tuple(row.improvements))
+            Measurements(row.label, row.way, tuple(row.improvements))
             for row in rows
-            if row.name not in NOT_COMPARED
+            if row.name not in NOT_COMPARED and not row.name.startswith(WRITER_ROW)
         ]
         books = [episode.book_id for episode in episodes]
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))

@@ -40,7 +40,6 @@ def run(config: DictConfig) -> None:
     checkpoint = values.pop("checkpoint", None)
     settings = parse(RunConfig, values)
     trained = None if earlier is None else RunFolder.open(earlier)
-    places = {} if trained is None else find_checkpoints(trained, checkpoint)
     from envs.ensemble import Ensemble
     from train import results
     from train.ensembles.run import evaluate_ensemble
@@ -53,13 +52,15 @@ def run(config: DictConfig) -> None:
     kept = {} if trained is None else kept_models(trained, settings)
     is_trained = trained is not None
     prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=is_trained)
-    policies = (
-        {name: policy_at(place, prepared, trained) for name, place in places.items()}
-        if trained is not None
-        else {}
-    )
+    is_ensemble = isinstance(prepared.env, Ensemble)
+    if is_ensemble and checkpoint is not None:
+        raise ValueError("checkpoint: an ensemble has none; leave it out")
+    policies = {}
+    if trained is not None and not is_ensemble:
+        places = find_checkpoints(trained, checkpoint)
+        policies = {name: policy_at(place, prepared, trained) for name, place in places.items()}
     with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
-        if isinstance(prepared.env, Ensemble):
+        if is_ensemble:
             evaluation = evaluate_ensemble(prepared, folder, trained and trained.path)
         else:
             evaluation = results.evaluate(prepared, policies)

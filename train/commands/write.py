@@ -59,6 +59,8 @@ def run(config: DictConfig) -> None:
     kept = kept_models(trained, settings) if trained else {}
     prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=trained is not None)
     if isinstance(prepared.env, Ensemble):
+        if asked.checkpoint is not None:
+            raise ValueError("checkpoint: an ensemble has none; leave it out")
         earlier = trained and trained.path
         written = write_together(prepared, earlier, asked.book, asked.chapter, asked.writing)
     else:

@@ -16,8 +16,8 @@ from torch import Tensor
 from envs.cascade import Cascade
 from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from train.ensembles.drafts import disagreement, drafts
-from train.ensembles.fitted import writing_costs
-from train.ensembles.shelf import Shelf
+from train.ensembles.fitted import reading_cost, writing_costs
+from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features, giga_operations
 
 KEPT = "cascade.safetensors"
@@ -70,6 +70,8 @@ class Cascaded:
                 own = asked[name]
                 drafted = _draft_cost(self.env, own) if place < len(self.writers) - 1 else Cost()
                 asked[name] = drafted + own if place == stage else drafted
+            if self.env.signal == "quality":
+                asked[ROUTER] = reading_cost(self.shelf, episode)
             found.append(asked)
         return found
 
@@ -102,7 +104,7 @@ def inputs_of(
             env.draft_tokens,
             sampled=env.signal == "agreement",
             seed=seed,
-            batch_size=env.batch_size * count,
+            batch_size=env.batch_size,
         )
         if env.signal == "agreement":
             groups = [found[i : i + count] for i in range(0, len(found), count)]
@@ -217,6 +219,11 @@ def _estimates(
 def _asking(env: Cascade, shelf: Shelf, writers: Sequence[str], episode: Episode) -> Tensor:
     """[W]: 10^9 operations of this chapter, by the writer who keeps it."""
     costs, drafted = [], 0.0
+    if env.signal == "quality":
+        whole = writing_costs(shelf, [GENERATOR], episode)[GENERATOR]
+        tokens = whole.read_tokens + whole.generated_tokens
+        read = reading_cost(shelf, episode).read_tokens
+        drafted = giga_operations(shelf, GENERATOR, episode) * read / tokens
     for place, name in enumerate(writers):
         whole = giga_operations(shelf, name, episode)
         own = writing_costs(shelf, [name], episode)[name]
@@ -230,7 +237,7 @@ def _asking(env: Cascade, shelf: Shelf, writers: Sequence[str], episode: Episode
 
 def _draft_cost(env: Cascade, own: Cost) -> Cost:
     count = env.num_drafts if env.signal == "agreement" else 1
-    return Cost(count, own.read_tokens, count * env.draft_tokens)
+    return Cost(count, count * own.read_tokens, count * env.draft_tokens)
 
 
 def _in_order(env: Cascade, shelf: Shelf) -> tuple[str, ...]:

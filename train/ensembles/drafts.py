@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from statistics import fmean
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from envs.tokens import end_id, pad_id
 from rewards.types import TokenIds
 from train.analysis.rouge import rouge_l
+from train.cache import digest
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ def drafts(
     seed: int,
     batch_size: int,
 ) -> list[Draft]:
-    """What the writer says behind each row: at temperature 1, or its likeliest words."""
+    """What the writer says behind each row: at temperature 1, or its likeliest words.
+
+    Sampled drafts of a row follow from the row, `seed` and how many are drawn of it in a row, and
+    from nothing else: neighbours that are equal are drawn together, and with no others.
+    """
     found: list[Draft] = []
     config = GenerationConfig(
         max_new_tokens=max_tokens,
@@ -52,10 +57,9 @@ def drafts(
         return_dict_in_generate=True,
     )
     with torch.random.fork_rng():
-        for start in range(0, len(rows), batch_size):
-            # Of the batch's own, so that it does not depend on those before it.
-            torch.manual_seed(seed + start)
-            ids_BL, mask_BL = _left_padded(rows[start : start + batch_size], pad_id(tokenizer))
+        for batch in _alike(rows) if sampled else _batches(rows, batch_size):
+            torch.manual_seed(int(digest([seed, batch])[:12], 16))
+            ids_BL, mask_BL = _left_padded(batch, pad_id(tokenizer))
             # Every causal model can generate, but transformers' type for any model has no say.
             output = cast(Any, model).generate(
                 ids_BL.to(model.device),
@@ -80,6 +84,15 @@ def _draft(tokenizer: PreTrainedTokenizerBase, said_T: Tensor, entropy_T: Tensor
     length = ids.index(end) + 1 if end in ids else len(ids)
     text = str(tokenizer.decode(ids[:length], skip_special_tokens=True))
     return Draft(text, length, entropy_T[:length].mean().item())
+
+
+def _alike(rows: Sequence[TokenIds]) -> list[Sequence[TokenIds]]:
+    """Runs of equal rows."""
+    return [list(run) for _, run in groupby(rows)]
+
+
+def _batches(rows: Sequence[TokenIds], size: int) -> list[Sequence[TokenIds]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _left_padded(rows: Sequence[TokenIds], pad: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envs.ensemble import Ensemble
-from envs.types import Cost, Episode, Outcome
+from envs.types import GENERATOR, Cost, Episode, Outcome
 from train.ensembles.shelf import Shelf
 
 
@@ -64,3 +64,9 @@ def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dic
         read = len(request.prefix_ids) + len(request.guidance_ids)
         found[name] = Cost(1, read, len(request.gold_ids))
     return found
+
+
+def reading_cost(shelf: Shelf, episode: Episode) -> Cost:
+    """What it takes the generator to read the context, for whoever decides by its state."""
+    request = shelf.request(GENERATOR, episode)
+    return Cost(1, len(request.prefix_ids) + len(request.guidance_ids), 0)

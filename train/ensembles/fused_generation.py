@@ -61,7 +61,7 @@ def fused_ids(
         torch.manual_seed(seed)
         while len(written) < sampling.max_new_tokens:
             states = [seat.read(ids) for seat, ids in zip(seats, read, strict=True)]
-            scores_1V = scorer.combined(mixture, states).float().log_softmax(-1)
+            scores_1V = scorer.combined(mixture, states).float()
             seen_1T = torch.tensor([[*request.prefix_ids, *request.guidance_ids, *written]])
             scores_1V = processors(seen_1T.to(scores_1V.device), scores_1V)
             token = _drawn(scores_1V, is_greedy=sampling.temperature == 0)

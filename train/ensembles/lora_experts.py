@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class FittedExperts:
     @cached_property
     def writer(self) -> str:
         """The name of the mixture on the shelf, where it is put when it is first asked for."""
-        content = save(dict(self.gates)) + repr(writers_of(self.env, self.shelf)).encode()
+        about = (writers_of(self.env, self.shelf), replace(self.env, writers=()))
+        content = save(dict(self.gates)) + repr(about).encode()
         name = f"{MADE}lora_experts_{hashlib.sha256(content).hexdigest()[:8]}"
         if name not in self.shelf.names:
             model = gated(self.env, self.shelf)

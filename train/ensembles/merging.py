@@ -21,7 +21,7 @@ from envs.types import Cost, Episode, Merge, Outcome
 from rewards.types import ScoreRequest
 from train.cache import digest
 from train.ensembles.fitted import writing_costs
-from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import MADE, Shelf
 from train.files import write_json
 from train.merging import search
 from train.merging.coefficients import Coefficients
@@ -35,8 +35,6 @@ from train.merging.weights import Weights, check_mergeable, put_weights, weights
 from train.models import save_model
 
 FILE = "merge.json"
-# What the names of writers begin with that were made of others, on the shelf of a run.
-MADE = "merged_"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_model, save_model
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel
 
 from envs.routing import Routing
 from envs.types import GENERATOR, Episode
+from rewards.likelihood.logits import body, family_logits
 from rewards.types import TokenIds
 from train.ensembles.routers import fit_router
 from train.ensembles.shelf import Shelf
@@ -27,7 +29,7 @@ class Encoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel, num_writers: int) -> None:
         super().__init__()
-        self.body = copy.deepcopy(model.base_model).requires_grad_(True)
+        self.body = copy.deepcopy(body(model)).requires_grad_(True)
         width = model.config.get_text_config().hidden_size
         self.head = nn.Linear(2 * width, num_writers)
 
@@ -48,13 +50,16 @@ class AsksByName(nn.Module):
     def forward(self, rows: Sequence[TokenIds]) -> Tensor:
         asked = [row + name for row in rows for name in self.names]
         ids_BL, mask_BL = padded(asked, next(self.parameters()).device)
-        logits_BLV = self.model(ids_BL, attention_mask=mask_BL).logits
-        logprobs_BL = logits_BLV[:, :-1].float().log_softmax(-1)
-        logprobs_BL = logprobs_BL.gather(2, ids_BL[:, 1:, None]).squeeze(2)
+        # The head is applied where the names are, at a few positions of each row.
+        states_BLH = body(self.model)(ids_BL, attention_mask=mask_BL)[0]
+        head = cast(nn.Module, self.model.get_output_embeddings())
+        config = self.model.config.get_text_config()
         scores = []
         for place, row in enumerate(asked):
             name = self.names[place % len(self.names)]
-            scores.append(logprobs_BL[place, len(row) - len(name) - 1 : len(row) - 1].sum())
+            states_TH = states_BLH[place, len(row) - len(name) - 1 : len(row) - 1]
+            logprobs_TV = family_logits(head(states_TH).float(), config).log_softmax(-1)
+            scores.append(logprobs_TV[range(len(name)), name].sum())
         return torch.stack(scores).view(len(rows), len(self.names))
 
 

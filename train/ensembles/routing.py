@@ -12,9 +12,9 @@ from torch import Tensor
 from envs.routing import Routing
 from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from train.ensembles import model_routers
-from train.ensembles.fitted import writing_costs
+from train.ensembles.fitted import reading_cost, writing_costs
 from train.ensembles.routers import Arrays, by_features, names_of
-from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features
 
 ARRAYS = "router.safetensors"
@@ -74,8 +74,7 @@ class Routed:
         shelf, found = self.router.shelf, []
         for name, episode in zip(self.chosen(episodes), episodes, strict=True):
             cost = writing_costs(shelf, [name], episode)
-            read = writing_costs(shelf, [GENERATOR], episode)[GENERATOR].read_tokens
-            found.append({**cost, "router": Cost(1, read, 0)})
+            found.append({**cost, ROUTER: reading_cost(shelf, episode)})
         return found
 
     def save(self, folder: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +16,7 @@ from envs.ensemble import Ensemble
 from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from rewards.improvement import improvement_percent
 from train import ranks
-from train.analysis.rows import TRAINED, UNTRAINED, Evaluation
+from train.analysis.rows import TRAINED, UNTRAINED, WITHOUT_ROW, WRITER_ROW, Evaluation
 from train.cache import digest, source_fingerprint
 from train.ensembles.fitted import Fitted, learner_of, writing_costs
 from train.ensembles.shelf import Shelf
@@ -29,9 +28,9 @@ from train.run import Run, episodes_of
 from train.run_folder import RunFolder
 from train.stages import keep
 
-BEST_SINGLE, ORACLE = "best_single", "oracle"
+BEST_SINGLE = "best_single"
 FITTED = "ensemble"
-SINGLES = "singles.json"
+SINGLES, MADE_OF = "singles.json", "made_of.json"
 
 
 def train_ensemble(run: Run, folder: RunFolder) -> Evaluation:
@@ -57,21 +56,18 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
     journal = open_journal(run)
     evaluator = Evaluator(episodes, None, run.reward, config, run.config.seed, journal)
     singles = env_writers(env, shelf)
-    made = {f"writer_{name}": _alone(shelf, name, evaluator.episodes) for name in singles}
+    # Before any of them is asked: several processes ask the same ones.
+    for name in singles:
+        shelf.writer(name)
+    made = {f"{WRITER_ROW}{name}": _alone(shelf, name, evaluator.episodes) for name in singles}
     best = str(read_json(kept / SINGLES)["best"])
-    made[BEST_SINGLE] = made[f"writer_{best}"]
+    made[BEST_SINGLE] = made[f"{WRITER_ROW}{best}"]
     made["random_writer"] = _at_random(shelf, singles, evaluator.episodes, run.config.seed)
     learner = learner_of(env)
-    made[UNTRAINED] = _made(
-        learner.untrained(env, shelf, run.config.seed),
-        evaluator.episodes,
-        {"untrained": asdict(env)},
-    )
+    made[UNTRAINED] = _made(learner.untrained(env, shelf, run.config.seed), evaluator.episodes)
     for name, part, without in _parts(env, kept):
-        fitted = learner.load(without, part, shelf)
-        made[name] = _made(fitted, evaluator.episodes, {"fitted": _digest_of(part)})
-    oracle_of = [f"writer_{name}" for name in singles]
-    evaluation = evaluator.ensemble_table(made, oracle_of, run.progress)
+        made[name] = _made(learner.load(without, part, shelf), evaluator.episodes)
+    evaluation = evaluator.ensemble_table(made, run.progress)
     return with_recall(run, evaluator, journal, evaluation)
 
 
@@ -88,23 +84,29 @@ def ensemble_of(run: Run) -> Ensemble:
 def _parts(env: Ensemble, kept: Path) -> list[tuple[str, Path, Ensemble]]:
     """The rows of what was fitted: the whole, and what is left without each writer."""
     found = [(TRAINED, kept / TRAINED, env)]
-    for folder in sorted(kept.glob("without_*")):
+    for folder in sorted(kept.glob(f"{WITHOUT_ROW}*")):
         left = tuple(read_json(folder / "writers.json")["writers"])
         found.append((folder.name, folder, replace(env, writers=left)))
     return found
 
 
 def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
-    """Where what was fitted is: in the run folder `earlier`, or in the cache, fitted now if need
-    be.
+    """Where what was fitted is: in the run folder `earlier`, if it is of this env and of these
+    writers, or in the cache, fitted now if need be.
     """
-    if earlier is not None and (earlier / FITTED).is_dir():
-        return earlier / FITTED
     env = ensemble_of(run)
-    key = {
+    about = {
         "env": run.config.env,
         "generator": model_digest(run.generator),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
+    }
+    # In JSON's own types, as it is read again.
+    about = json.loads(json.dumps(about))
+    kept = None if earlier is None else earlier / FITTED
+    if kept is not None and (kept / MADE_OF).is_file() and read_json(kept / MADE_OF) == about:
+        return kept
+    key = {
+        **about,
         "prompts": asdict(run.config.prompts),
         "limits": [
             {**asdict(g), "model": None, "training": None, "reading": None}
@@ -115,7 +117,12 @@ def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
         "processes": ranks.num_processes(),
         "code": source_fingerprint(envs, rewards, train),
     }
-    return keep(run.stages.cache, FITTED, key, partial(_fit, run, env))
+
+    def make(folder: Path) -> None:
+        _fit(run, env, folder)
+        write_json(folder / MADE_OF, about)
+
+    return keep(run.stages.cache, FITTED, key, make)
 
 
 def _fit(run: Run, env: Ensemble, folder: Path) -> None:
@@ -130,19 +137,36 @@ def _fit(run: Run, env: Ensemble, folder: Path) -> None:
             "env.leave_one_out: of two writers one is left, which is a row already; set it to false"
         )
     left_out = names if env.leave_one_out else ()
+    reduced = {name: _without(env, shelf, name, seed) for name in left_out}
     with run.progress.stage("fit the ensemble", 2 + len(left_out)) as advance:
         means = _validation_means(shelf, names, chosen_on)
         advance()
         _save(learner.fit(env, shelf, learned, chosen_on, seed), folder / TRAINED)
         advance()
         for name in left_out:
-            others = tuple(other for other in names if other != name)
-            part = folder / f"without_{name}"
-            some = replace(env, writers=others, leave_one_out=False)
-            _save(learner.fit(some, shelf, learned, chosen_on, seed), part)
+            others = reduced[name].writers
+            part = folder / f"{WITHOUT_ROW}{name}"
+            _save(learner.fit(reduced[name], shelf, learned, chosen_on, seed), part)
             write_json(part / "writers.json", {"writers": list(others)})
             advance()
     write_json(folder / SINGLES, {"best": max(means, key=means.__getitem__), "validation": means})
+
+
+def _without(env: Ensemble, shelf: Shelf, name: str, seed: int) -> Ensemble:
+    """The env without one of its writers.
+
+    Raises:
+        ValueError: it cannot do without, which is found out before anything is fitted.
+    """
+    others = tuple(other for other in env_writers(env, shelf) if other != name)
+    try:
+        some = replace(env, writers=others, leave_one_out=False)
+        learner_of(some).untrained(some, shelf, seed)
+    except ValueError as error:
+        raise ValueError(
+            f"env.leave_one_out: this env cannot do without {name} ({error}); set it to false"
+        ) from error
+    return some
 
 
 def _save(fitted: Fitted, folder: Path) -> None:
@@ -167,14 +191,14 @@ def _validation_means(
 def _alone(shelf: Shelf, name: str, episodes: Sequence[Episode]) -> Made:
     outcomes = [_by(name) for _ in episodes]
     costs = [writing_costs(shelf, [name], e) for e in episodes]
-    return Made(outcomes, [_as_play(c) for c in costs], {"writer": name})
+    return Made(outcomes, [_as_play(c) for c in costs])
 
 
 def _at_random(shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode], seed: int) -> Made:
     """One writer for each chapter, by its id: what a router is worth that looks at nothing."""
     chosen = [names[int(digest([e.episode_id, seed])[:8], 16) % len(names)] for e in episodes]
     costs = [writing_costs(shelf, [name], e) for name, e in zip(chosen, episodes, strict=True)]
-    return Made([_by(n) for n in chosen], [_as_play(c) for c in costs], {"random": list(names)})
+    return Made([_by(n) for n in chosen], [_as_play(c) for c in costs])
 
 
 def _by(name: str) -> Outcome:
@@ -182,9 +206,9 @@ def _by(name: str) -> Outcome:
     return Guidance("") if name == GENERATOR else Choice(name)
 
 
-def _made(fitted: Fitted, episodes: Sequence[Episode], key: Mapping[str, Any]) -> Made:
+def _made(fitted: Fitted, episodes: Sequence[Episode]) -> Made:
     play = [_as_play(cost) for cost in fitted.costs(episodes)]
-    return Made(fitted.outcomes(episodes), play, key)
+    return Made(fitted.outcomes(episodes), play)
 
 
 def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:
@@ -194,11 +218,6 @@ def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:
         for writer, cost in costs.items()
         for name, value in vars(cost).items()
     }
-
-
-def _digest_of(folder: Path) -> str:
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    return digest([(f.relative_to(folder).as_posix(), f.read_bytes().hex()) for f in files])
 
 
 def read_json(path: Path) -> dict[str, Any]:

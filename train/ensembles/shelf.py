@@ -34,6 +34,11 @@ class Writer:
     scorer: LikelihoodScorer
 
 
+ROUTER = "router"
+"""Under which the cost of deciding stands beside those of the writers."""
+MADE = "merged_"
+"""What the names of writers begin with that were made of others, on the shelf of a run."""
+
 Dress = Callable[[PreTrainedModel, PreTrainedTokenizerBase], Writer]
 
 
@@ -112,8 +117,9 @@ class Shelf:
             else:
                 places[request.writer or GENERATOR].append(place)
         found: dict[int, Likelihood] = {}
+        together = num_processes() > 1 and self._config.kind != "local"
         for name, own in places.items():
-            if own or num_processes() > 1:
+            if own or (together and name in self._loaded):
                 asked = [requests[place] for place in own]
                 found |= dict(zip(own, self.writer(name).scorer.score(asked), strict=True))
         if mixed:
@@ -229,6 +235,12 @@ def check_ensemble(env: Ensemble, writers: Mapping[str, object]) -> None:
         raise ValueError(
             f"writers.{GENERATOR}: the reference has this name already; choose another"
         )
+    for name in writers:
+        if name == ROUTER or name.startswith(MADE):
+            raise ValueError(
+                f"writers.{name}: the name stands for what ensembles make ({ROUTER}, {MADE}...); "
+                "choose another"
+            )
     check_names(env.writers, (GENERATOR, *writers))
 
 

@@ -74,7 +74,8 @@ def test_a_cascade_is_the_same_after_it_was_kept(
     assert torch.equal(again.doubts(unseen), fitted.doubts(unseen))
     assert again.outcomes(unseen) == fitted.outcomes(unseen)
     for stop, cost in zip(fitted.stopped_at(unseen), fitted.costs(unseen), strict=True):
-        assert list(cost) == ["generator", "north", "south"][: stop + 1]
+        router = ["router"] if signal == "quality" else []
+        assert list(cost) == ["generator", "north", "south"][: stop + 1] + router
     before = cascade.untrained(env, shelf, 0)
     assert before.stopped_at(unseen) == [0] * len(unseen)
 
@@ -82,3 +83,20 @@ def test_a_cascade_is_the_same_after_it_was_kept(
 def test_one_writer_is_no_cascade(make_shelf: MakeShelf) -> None:
     with pytest.raises(ValueError, match="name two or more"):
         cascade.untrained(Cascade(("north",)), make_shelf(), 0)
+
+
+def test_sampled_drafts_of_a_chapter_do_not_depend_on_other_chapters(
+    make_shelf: MakeShelf, world: StoryWorldSource
+) -> None:
+    shelf = make_shelf()
+    requests = [shelf.request("north", e) for e in world.episodes("test")[:2]]
+    first, second = (r.prefix_ids + r.guidance_ids for r in requests)
+    model, tokenizer = shelf.model("north"), shelf.tokenizer("north")
+
+    def texts(rows: list[tuple[int, ...]]) -> list[str]:
+        found = drafts(model, tokenizer, rows, 6, sampled=True, seed=0, batch_size=8)
+        return [draft.text for draft in found]
+
+    together = texts([first, first, second, second])
+    assert together == texts([first, first]) + texts([second, second])
+    assert len(set(together)) == 4, "drafts of one chapter differ as well"

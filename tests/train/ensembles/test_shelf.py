@@ -104,5 +104,7 @@ def test_an_ensemble_without_writers_is_refused() -> None:
         check_ensemble(Routing(), {})
     with pytest.raises(ValueError, match=r"writers\.generator: the reference has this name"):
         check_ensemble(Routing(), {"generator": object()})
+    with pytest.raises(ValueError, match=r"writers\.router: the name stands for"):
+        check_ensemble(Routing(), {"router": object()})
     with pytest.raises(ValueError, match="no writer 'east'"):
         check_ensemble(Routing(writers=("east",)), {"north": object()})

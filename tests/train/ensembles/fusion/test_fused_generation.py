@@ -27,6 +27,7 @@ from train.writing import write_chapter
 
 GREEDY = Sampling(max_new_tokens=12, temperature=0)
 SAMPLED = Sampling(max_new_tokens=12, temperature=0.8, top_k=50, top_p=0.95)
+PENALISED = replace(SAMPLED, repetition_penalty=1.2)
 GATE = Gate(Known(torch.linspace(-2, 2, 3 * 32).reshape(3, 32)), Known(torch.zeros(1, 3)))
 ALL = ("generator", "north", "south")
 
@@ -104,7 +105,7 @@ def test_writers_of_two_vocabularies_write_with_caches_as_without(
     assert found == without_cache(mixed_shelf, request, SAMPLED, seed=5)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED, PENALISED])
 @pytest.mark.parametrize("place", range(3))
 def test_all_weight_on_one_writer_writes_what_that_one_writes_alone(
     shelf: Shelf, episode: Episode, sampling: Sampling, place: int
