@@ -60,11 +60,12 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """Where a test launches; whatever is left of its job in the end is killed."""
     yield tmp_path
     record = tmp_path / "run" / "job" / "job.json"
-    script = json.loads(record.read_text())["id"] if record.exists() else None
+    # No process has number 0.
+    script = int(json.loads(record.read_text())["id"] or 0) if record.exists() else 0
     command = Path(f"/proc/{script}/cmdline")
     if not command.exists() or str(tmp_path) not in command.read_text():
         return
-    for pid in (int(script), *descendants(int(script))):
+    for pid in (script, *descendants(script)):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
