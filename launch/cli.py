@@ -19,6 +19,8 @@ from train.quiet import quiet_loggers
 
 CONFIG_DIR = Path(__file__).resolve().parent.parent / "configs"
 EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED, EXIT_INTERRUPTED = 0, 2, 3, 130
+# Python's own, after a traceback.
+EXIT_DEFECT = 1
 # sysexits.h: a temporary failure, try again later. A batch script can requeue the job on it.
 EXIT_PREEMPTED = 75
 
@@ -154,7 +156,10 @@ def report(name: str, error: Exception, show_traceback: bool) -> int:
     from train import ranks
     from train.monitors.stop import StoppedByMonitor
 
-    status = EXIT_STOPPED if isinstance(error, StoppedByMonitor) else EXIT_USER_ERROR
+    if isinstance(error, StoppedByMonitor):
+        status = EXIT_STOPPED
+    else:
+        status = EXIT_USER_ERROR if is_user_error(error) else EXIT_DEFECT
     if not ranks.first_to_say(name):
         return status
     if not is_user_error(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ _REPORTED_PACKAGES = (
     *("torch", "transformers", "trl", "peft", "tokenizers", "safetensors", "datasets"),
     *("accelerate", "deepspeed", "numpy", "pydantic", "hydra-core", "omegaconf"),
 )
+# The longest that a process whose node is gone may take for its step and its checkpoint.
+SECONDS_TO_LET_GO = 300
 # Settings whose value stays out of every file and log, whoever put it into the config.
 _SECRETS = ("api_key", "apikey", "password", "secret", "access_token", "auth_token", "hf_token")
 REDACTED = "<redacted>"
@@ -155,8 +158,10 @@ class RunFolder:
 
     def _hold(self) -> None:
         lock = FileLock(self.path / ".lock")
+        # A job that is started again waits until what is left of its last attempt has saved.
+        patience_s = SECONDS_TO_LET_GO if "NEXTCHAPTER_BEAT" in os.environ else 0
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=patience_s, poll_interval=0.5)
         except Timeout as error:
             raise ValueError(
                 f"{self.path}: another process is at work in this run; wait for its end, or stop it"

@@ -56,13 +56,8 @@ class LocalBackend:
         return job.with_id(str(started.pid))
 
     def state(self, job: Job) -> str | None:
-        lock = alive_lock(job, 0)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return "RUNNING"
-        lock.release()
-        return None
+        # Between two attempts only the script is there; without it a node may live on for a while.
+        return "RUNNING" if _script_lives(job) or _node_lives(job) else None
 
     def cancel(self, job: Job) -> None:
         assert job.id is not None
@@ -85,6 +80,25 @@ def wait(job: Job) -> NoReturn:
         signal.signal(number, pass_on)
     _, status = os.waitpid(script, 0)
     raise SystemExit(os.waitstatus_to_exitcode(status))
+
+
+def _script_lives(job: Job) -> bool:
+    """Whether the process that was started is still this script, and not a later one's number."""
+    try:
+        command = Path(f"/proc/{job.id}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(job.script_path) in command
+
+
+def _node_lives(job: Job) -> bool:
+    lock = alive_lock(job, 0)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def num_gpus() -> int:

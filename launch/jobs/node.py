@@ -30,6 +30,7 @@ from launch.jobs.nodes import MeetingPoint, Node, meet
 from train.preemption import STOPPING
 
 SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_LET_GO = 5.0
 SECONDS_BETWEEN_HANG_LOOKS = 5.0
 
 
@@ -50,7 +51,8 @@ def _play(job: Job, node: Node, folder: Path) -> NodeEnd:
     os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGINT,SIGHUP,SIGQUIT"
     alive = alive_lock(job, node.rank)
     try:
-        alive.acquire(timeout=0)
+        # A node that was killed leaves processes, and with them the system may be slow to let go.
+        alive.acquire(timeout=SECONDS_TO_LET_GO)
         if node.rank == 0:
             attempts.begin(job, node.attempt)
         point = meet(job, node)

@@ -30,16 +30,8 @@ class Node:
 
     @classmethod
     def of_environment(cls, job: Job) -> Node:
-        """
-        Raises:
-            ValueError: the scheduler gave another number of nodes than were asked for.
-        """
         rank = int(os.environ.get("SLURM_NODEID") or os.environ.get("NEXTCHAPTER_NODE") or 0)
         count = int(os.environ.get("SLURM_STEP_NUM_NODES") or job.nodes)
-        if count != job.nodes:
-            raise ValueError(
-                f"hardware.nodes: {job.nodes} are asked for, and the scheduler started {count}"
-            )
         return cls(rank, count, os.environ["NEXTCHAPTER_ATTEMPT"])
 
 
@@ -57,8 +49,13 @@ def meet(job: Job, node: Node) -> MeetingPoint | None:
     """The meeting point; None where there is but one process.
 
     Raises:
-        ValueError: the port is taken, or the first node did not say in time where it is.
+        ValueError: the port is taken, or the first node did not say in time where it is, or there
+            are more or fewer nodes than were asked for.
     """
+    if node.count != job.nodes:
+        raise ValueError(
+            f"hardware.nodes: {job.nodes} are asked for, and the scheduler started {node.count}"
+        )
     if job.num_processes == 1:
         return None
     given = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
@@ -77,8 +74,20 @@ def _open(host: str, port: int) -> MeetingPoint:
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     try:
-        store = TCPStore(host, port, is_master=True, wait_for_workers=False)
-    except RuntimeError as error:
+        if host == _LOOPBACK:
+            # By itself the store listens on all interfaces, whatever it is told of its host.
+            listener = socket.create_server((host, port))
+            port = listener.getsockname()[1]
+            store = TCPStore(
+                host,
+                port,
+                is_master=True,
+                wait_for_workers=False,
+                master_listen_fd=listener.detach(),
+            )
+        else:
+            store = TCPStore(host, port, is_master=True, wait_for_workers=False)
+    except (OSError, RuntimeError) as error:
         raise ValueError(
             f"{host}:{port}: cannot be listened on ({str(error).splitlines()[0][:200]}); give "
             "another MASTER_PORT, or none, and a free one is taken"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -14,11 +15,18 @@ import jinja2
 from launch.jobs.job import Job
 from launch.jobs.settings import LaunchSettings
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 def render(template: str, job: Job, settings: LaunchSettings, **more: Any) -> str:
-    """A script from a template beside this file."""
+    """A script from a template beside this file.
+
+    Raises:
+        ValueError: a path has a line break or the like, and would end the comment that names it.
+    """
+    for path in (job.run, str(Path.cwd())):
+        refuse_control_characters("run_dir", path)
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=folder, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -32,6 +40,11 @@ def render(template: str, job: Job, settings: LaunchSettings, **more: Any) -> st
         environment=environment_of(settings),
         **more,
     )
+
+
+def refuse_control_characters(key: str, text: str) -> None:
+    if _CONTROL.search(text):
+        raise ValueError(f"{key}: {text!r} has a control character; leave it out")
 
 
 def environment_of(settings: LaunchSettings) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launch.jobs.job import Job
 from launch.jobs.settings import ContainerSettings, LaunchSettings, SlurmSettings
-from launch.jobs.shell import ask, one_line, render
+from launch.jobs.shell import ask, one_line, refuse_control_characters, render
 from train.config.hints import did_you_mean
 
 _WHAT_FOR = "launch=slurm"
@@ -31,6 +31,7 @@ class SlurmBackend:
             options=_options(job, settings),
             srun=_srun(job, settings.container),
             runner=_runner(settings.container),
+            verdict_runner=_verdict_runner(settings.container),
         )
 
     def command(self, job: Job, settings: LaunchSettings) -> list[str]:
@@ -104,22 +105,33 @@ def _options(job: Job, settings: SlurmSettings) -> list[str]:
         "signal": f"USR1@{settings.signal_s}",
         "chdir": Path.cwd(),
         "open-mode": "append",
-        "output": job.folder.scheduler_log_path,
+        # Slurm puts the job's number and the like in the place of % and a letter.
+        "output": str(job.folder.scheduler_log_path).replace("%", "%%"),
         "export": "ALL",
     }
     given = {name: value for name, value in named.items() if value is not None}
     lines = [f"--{name}={shlex.quote(str(value))}" for name, value in given.items()]
-    return [*lines, "--requeue", *settings.extra]
+    lines += ["--requeue", *settings.extra]
+    for line in lines:
+        # The rest of an option that goes over its line would be a command of the script.
+        refuse_control_characters("launch", line)
+    return lines
 
 
 def _srun(job: Job, container: ContainerSettings | None) -> list[str]:
     options = [f"--nodes={job.nodes}", f"--ntasks={job.nodes}", "--ntasks-per-node=1"]
     # A node without its neighbours would wait for them for ever.
     options.append("--kill-on-bad-exit=1")
-    if container is not None and container.runtime == "pyxis":
-        options.append(f"--container-image={shlex.quote(container.image)}")
-        if container.mounts:
-            options.append(f"--container-mounts={shlex.quote(','.join(container.mounts))}")
+    return options + _pyxis(container)
+
+
+def _pyxis(container: ContainerSettings | None) -> list[str]:
+    """Options of srun for a container that Slurm itself starts."""
+    if container is None or container.runtime != "pyxis":
+        return []
+    options = [f"--container-image={shlex.quote(container.image)}"]
+    if container.mounts:
+        options.append(f"--container-mounts={shlex.quote(','.join(container.mounts))}")
     return options
 
 
@@ -129,6 +141,12 @@ def _runner(container: ContainerSettings | None) -> str:
         return ""
     binds = [f"--bind {shlex.quote(mount)}" for mount in container.mounts]
     return " ".join(["apptainer exec --nv", *binds, shlex.quote(container.image), ""])
+
+
+def _verdict_runner(container: ContainerSettings | None) -> str:
+    """The verdict needs what the nodes need; the script itself stands outside of a container."""
+    pyxis = _pyxis(container)
+    return " ".join(["srun --nodes=1 --ntasks=1", *pyxis, ""]) if pyxis else _runner(container)
 
 
 def _gpus(gres: str) -> int:

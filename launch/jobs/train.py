@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import shlex
+import shutil
 import sys
 import uuid
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from launch.jobs.settings import (
     parse_launch,
 )
 from train.config.validate import parse, plain
+from train.files import write_text
 from train.run_folder import RunFolder, redacted
 from train.schema import RunConfig
 from train.trials import END
@@ -67,8 +69,13 @@ def run(config: DictConfig) -> None:
         content = with_revisions(content, pinned(content))
     with _folder(settings, content, Path(job.run)):
         _refuse_second(job.folder)
-        _write(job, launch, backend)
-        job = backend.submit(job, launch)
+        try:
+            _write(job, launch, backend)
+            job = backend.submit(job, launch)
+        except BaseException:
+            if not settings.resume:
+                _withdraw(Path(job.run))
+            raise
         job.folder.write(job)
     shown = settings.resume or settings.run_dir
     print(f"{job.backend} job {job.id}: nextchapter launch status {shown}", flush=True)
@@ -183,8 +190,18 @@ def _refuse_second(folder: JobFolder) -> None:
 def _write(job: Job, launch: LaunchSettings, backend: Backend) -> None:
     job.folder.write(job)
     (Path(job.run) / END).unlink(missing_ok=True)
-    job.script_path.write_text(backend.render(job, launch), encoding="utf-8")
+    # A new file: a shell that still reads the old one goes on with that.
+    write_text(job.script_path, backend.render(job, launch))
     os.chmod(job.script_path, 0o755)
+
+
+def _withdraw(run: Path) -> None:
+    """Takes back the run that was made for a job that nobody took; logs of others stay."""
+    folder = RunFolder(run)
+    # First, because it is what makes the folder a run.
+    for path in (folder.config_path, folder.revision_path, run / "README.md", run / ".lock"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(JobFolder(run).path, ignore_errors=True)
 
 
 def _show(job: Job, launch: LaunchSettings, backend: Backend) -> None:

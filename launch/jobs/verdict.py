@@ -1,7 +1,8 @@
 """`python -m launch.jobs.verdict RUN`: what a job's script asks at the end of an attempt.
 
 Says in one line how it ended, with the error of the process that failed first, and exits with the
-status of `nextchapter train` (0, 2, 3, 75), 1 for a crash, or 130 where its user cancelled it.
+status of `nextchapter train` (0, 2, 3, 75), 70 for a crash, or 130 where its user cancelled it. The
+script starts the job again on 75 or 70 alone: a verdict that cannot be reached ends it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import sys
 from pathlib import Path
 
 from launch.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
-from launch.jobs.attempts import verdict
-from launch.jobs.job import JobFolder
+from launch.jobs.attempts import EXIT_CRASHED, begin, read, verdict
+from launch.jobs.job import Job, JobFolder
 from train.trials import write_end
 
 # After these a job would end the same way again.
 _FINAL = (EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED)
+# sysexits.h: a software error. No interpreter that cannot start, or verdict that fails, says so.
+_EXIT_CRASH_FOUND = 70
 
 
 def main(run: str) -> int:
@@ -35,10 +38,21 @@ def main(run: str) -> int:
         line = f"{who}{failure.message}" + (f" ({failure.log})" if failure.log else "")
     if status not in _FINAL and job.folder.is_cancelled(job):
         status, line = EXIT_INTERRUPTED, f"cancelled; {line}"
+    if status in (EXIT_PREEMPTED, EXIT_CRASHED):
+        try:
+            _count(job, attempt)
+        except ValueError as error:
+            status, line = EXIT_USER_ERROR, f"{line}; {error}"
     if status in (*_FINAL, EXIT_INTERRUPTED):
         write_end(Path(run), status, line)
     print(f"nextchapter launch: attempt {attempt}: {line}", file=sys.stderr)
-    return status
+    return _EXIT_CRASH_FOUND if status == EXIT_CRASHED else status
+
+
+def _count(job: Job, attempt: str) -> None:
+    """Notes an attempt whose nodes ended before they noted it, so that restarts stay bounded."""
+    if all(line["attempt"] != attempt for line in read(job)):
+        begin(job, attempt)
 
 
 if __name__ == "__main__":

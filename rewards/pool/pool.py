@@ -105,7 +105,7 @@ class WorkerPool:
             self._changed.notify_all()
 
     def _serve(self, worker: PoolWorker) -> None:
-        while not self._closed:
+        while not self._is_over(worker):
             try:
                 worker.wait_until_up()
             except LostWorker:
@@ -115,7 +115,7 @@ class WorkerPool:
                 self._refuse(worker, error)
                 return
             self._last_sign = time.monotonic()
-            while (job := self._take()) is not None and self._do(worker, job):
+            while (job := self._take(worker)) is not None and self._do(worker, job):
                 pass
 
     def _do(self, worker: PoolWorker, job: Job) -> bool:
@@ -135,12 +135,15 @@ class WorkerPool:
         job.answer.set_result(answer)
         return True
 
-    def _take(self) -> Job | None:
-        """The next message; None when the pool is closed."""
+    def _is_over(self, worker: PoolWorker) -> bool:
+        return self._closed or worker.name in self._refused
+
+    def _take(self, worker: PoolWorker) -> Job | None:
+        """The next message; None when the pool is closed, or the worker is refused."""
         with self._changed:
-            while not self._queue and not self._closed:
+            while not self._queue and not self._is_over(worker):
                 self._changed.wait()
-            return None if self._closed else heapq.heappop(self._queue)
+            return None if self._is_over(worker) else heapq.heappop(self._queue)
 
     def _put(self, job: Job) -> None:
         if self._closed:
@@ -170,6 +173,8 @@ class WorkerPool:
     def _refuse(self, worker: PoolWorker, error: RefusedWorker) -> None:
         with self._changed:
             self._refused[worker.name] = error
+            # Its other threads wait for work that they are not to take.
+            self._changed.notify_all()
             logger.warning("scorer: %s", error)
             if len(self._refused) == len(self.workers):
                 for job in self._queue:

@@ -70,6 +70,8 @@ class RayWorker:
         self.actor = actor
         self.agreement = agreement
         self._name = name
+        # The start of the actor that was agreed with; until then there is none.
+        self._start = ""
 
     @property
     def name(self) -> str:
@@ -78,11 +80,13 @@ class RayWorker:
     def wait_until_up(self) -> None:
         # Asked again and again while there is no room for the actor, or it starts anew.
         hello = self.actor.hello.options(max_task_retries=FOREVER)
-        self.agreement.check(self._name, json.loads(self._get(hello.remote())))
+        told = json.loads(self._get(hello.remote()))
+        self.agreement.check(self._name, told)
+        self._start = told["start"]
 
     def score(self, message: bytes) -> bytes:
         # Once: whoever takes the message next is chosen by the pool.
-        return self._get(self.actor.score.remote(message))
+        return self._get(self.actor.score.remote(message, self._start))
 
     def _get(self, reference: Any) -> Any:
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rewards.pool.messages import ORACLE, pack_answer, pack_failure, unpack_group
+from rewards.pool.worker import LostWorker
 from rewards.types import LikelihoodScorer
 
 # A worker is a process for itself, whatever started its host.
@@ -46,17 +48,27 @@ class ScorerServer:
             os.environ.pop(name, None)
         self.target = target
         self.settings = settings
+        # Tells this start of the process from an earlier one, which may have had other weights.
+        self.start = uuid.uuid4().hex
         self._served: Served | None = None
 
     def hello(self) -> str:
         """JSON: what it has loaded, or the reason for which it cannot."""
         try:
-            return json.dumps({"about": dict(self._load().about), "pid": os.getpid()})
-        except (ValueError, OSError, ImportError, AttributeError) as error:
+            about = dict(self._load().about)
+            return json.dumps({"about": about, "pid": os.getpid(), "start": self.start})
+        except Exception as error:
+            # Whatever it is, also a device without room: asked again it would happen again.
             return json.dumps({"error": f"{type(error).__name__}: {error}"})
 
-    def score(self, message: bytes) -> bytes:
-        """The likelihoods of a group, or the error that the scorer raised on it."""
+    def score(self, message: bytes, start: str) -> bytes:
+        """The likelihoods of a group, or the error that the scorer raised on it.
+
+        Raises:
+            LostWorker: who asks knows another `start`, and has not heard what this one loads.
+        """
+        if start != self.start:
+            raise LostWorker("was started anew")
         try:
             served = self._load()
             who, requests = unpack_group(message)

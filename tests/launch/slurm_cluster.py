@@ -64,6 +64,10 @@ PartitionName=all Nodes={names} Default=YES MaxTime=60 State=UP
 """
 
 
+class CannotStart(RuntimeError):
+    """The daemons are installed and do not come up here, as in a container that forbids them."""
+
+
 @dataclass
 class SlurmCluster:
     """A running cluster; `environment` is what a user's commands need to reach it."""
@@ -110,7 +114,7 @@ class SlurmCluster:
         daemon = self.daemons.pop(name)
         # The daemons of steps are nobody's children; each holds its node's log open.
         of_node = [daemon.pid, *_step_daemons(self.folder / f"slurmd-{name}.log")]
-        every = {pid for root in of_node for pid in (root, *_descendants(root))}
+        every = {pid for root in of_node for pid in (root, *descendants(root))}
         for pid in every:
             _kill(pid)
         daemon.wait()
@@ -140,7 +144,11 @@ def missing_programs() -> list[str]:
 def slurm_cluster(
     folder: Path, *, cpus_per_node: int = 2, kill_wait_s: int = 30, node_timeout_s: int = 20
 ) -> Iterator[SlurmCluster]:
-    """A cluster in `folder`, up when the block begins and gone, with all its jobs, after it."""
+    """A cluster in `folder`, up when the block begins and gone, with all its jobs, after it.
+
+    Raises:
+        CannotStart: a daemon does not come up.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir()
     ports = _free_ports(1 + len(NODES))
@@ -208,8 +216,10 @@ def _wait_for(cluster: SlurmCluster, is_reached: Callable[[], bool], what: str) 
     while not is_reached():
         ended = [name for name, daemon in cluster.daemons.items() if daemon.poll() is not None]
         said = [(cluster.folder / f"{name}.out").read_text()[-1000:] for name in ended]
-        assert not ended, f"{ended} ended: {said}"
-        assert time.monotonic() < give_up, f"no {what} within {SECONDS_TO_START} s"
+        if ended:
+            raise CannotStart(f"{ended} ended: {said}")
+        if time.monotonic() > give_up:
+            raise CannotStart(f"no {what} within {SECONDS_TO_START} s")
         time.sleep(0.2)
 
 
@@ -249,7 +259,7 @@ def _step_daemons(log: Path) -> list[int]:
     return found
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     found: list[int] = []
     wanted = [pid]
     while wanted:

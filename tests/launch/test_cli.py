@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launch.cli import report
 from launch.hydra_app import split_arguments
 
 Run = Callable[..., Any]
@@ -80,6 +81,17 @@ def test_debug_shows_the_traceback_before_the_line(nextchapter: Run) -> None:
 def test_a_defect_keeps_its_traceback(nextchapter: Run) -> None:
     with pytest.raises(AssertionError, match="a defect"):
         nextchapter("train", "seed=99")
+
+
+def test_a_process_that_is_not_the_first_to_fail_says_nothing_and_keeps_mistakes_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert report("train", ValueError("seed: is negative"), False) == 2
+    assert report("train", RuntimeError("gloo: connection closed by peer"), False) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_an_error_in_the_middle_of_a_run_leaves_its_traceback_in_the_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,16 @@ def test_a_second_process_is_refused_while_the_run_is_alive(tmp_path: Path) -> N
             RunFolder.open(tmp_path / "run", to_write=True)
         RunFolder.open(tmp_path / "run")
     RunFolder.open(tmp_path / "run", to_write=True).close()
+
+
+def test_a_process_of_a_job_waits_for_what_is_left_of_the_last_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXTCHAPTER_BEAT", str(tmp_path / "beat.json"))
+    with ThreadPoolExecutor(1) as waiting:
+        with RunFolder.create(tmp_path / "run", {}):
+            held = waiting.submit(lambda: RunFolder.open(tmp_path / "run", to_write=True).close())
+        held.result()
 
 
 def test_a_missing_or_foreign_folder_is_named(tmp_path: Path) -> None:

@@ -91,6 +91,30 @@ def test_a_job_that_its_user_cancelled_is_not_queued_again(
     assert ask_verdict(job.run) == 130
 
 
+def test_crashes_before_the_first_note_are_bounded(
+    make_job: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = make_job(max_restarts=1)
+    for attempt, status in (("a", 70), ("b", 70), ("c", 2)):
+        monkeypatch.setenv("NEXTCHAPTER_ATTEMPT", attempt)
+        assert ask_verdict(job.run) == status
+    assert "launch.max_restarts: 1 restarts in a row" in capsys.readouterr().err
+    assert [line["attempt"] for line in read(job)] == ["a", "b"]
+
+
+def test_a_crash_that_its_nodes_noted_is_not_counted_twice(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    begin(job, "a")
+    monkeypatch.setenv("NEXTCHAPTER_ATTEMPT", "a")
+    assert ended(job, NodeEnd(0, 1, (failure(0, 1, 5.0),)))[0] == 1
+    assert ask_verdict(job.run) == 70
+    assert len(read(job)) == 1
+
+
 def test_a_node_that_says_nothing_makes_a_crash_even_where_the_others_are_done(
     make_job: Callable[..., Job],
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from launch.jobs.heartbeat import HangWatch, beat_path, read_beat
@@ -28,32 +29,47 @@ while time.monotonic() - started < 60:
 """
 
 
-def beats_of(body: str, path: Path) -> list[dict[str, object]]:
-    """What a process says of itself in a second and a half."""
+Beats = list[dict[str, object]]
+SECONDS_TO_SPEAK = 60
+
+
+def beats_of(body: str, path: Path, is_enough: Callable[[Beats], bool]) -> Beats:
+    """What a process says of itself, each word once, until it is enough."""
     process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(body=body), str(path)])
     try:
-        give_up = time.monotonic() + 30
-        while read_beat(path) is None:
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
-        found = []
-        for _ in range(15):
-            time.sleep(0.1)
-            found.append(read_beat(path))
-        return [beat for beat in found if beat]
+        found: Beats = []
+
+        def has_said_enough() -> bool:
+            beat = read_beat(path)
+            if beat is not None and beat not in found[-1:]:
+                found.append(beat)
+            return is_enough(found)
+
+        wait_until(has_said_enough)
+        return found
     finally:
         process.kill()
         process.wait()
 
 
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + SECONDS_TO_SPEAK
+    while not is_reached():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
 def test_a_process_that_stands_says_for_how_long_and_where(tmp_path: Path) -> None:
-    last = beats_of(STANDING, tmp_path / "beat.json")[-1]
-    assert float(str(last["still_s"])) > 0.8
+    def stands(beats: Beats) -> bool:
+        return bool(beats) and float(str(beats[-1]["still_s"])) > 0.8
+
+    last = beats_of(STANDING, tmp_path / "beat.json", stands)[-1]
     assert "(wait)" in str(last["at"])
 
 
 def test_a_slow_process_moves(tmp_path: Path) -> None:
-    still = [float(str(beat["still_s"])) for beat in beats_of(SLOW, tmp_path / "beat.json")]
+    beats = beats_of(SLOW, tmp_path / "beat.json", lambda beats: len(beats) >= 10)
+    still = [float(str(beat["still_s"])) for beat in beats]
     assert sorted(still)[len(still) // 2] < 0.5
 
 
@@ -78,8 +94,7 @@ def test_a_process_that_falls_silent_counts_as_one_that_stands(tmp_path: Path) -
     watch = HangWatch(tmp_path, 1, hang_after_s=0.2)
     say(tmp_path, 0, 7, 0.0)
     assert watch.hung() is None
-    time.sleep(0.3)
-    assert watch.hung() is not None
+    wait_until(lambda: watch.hung() is not None)
     say(tmp_path, 0, 8, 0.0)
     assert watch.hung() is None
 
@@ -87,5 +102,4 @@ def test_a_process_that_falls_silent_counts_as_one_that_stands(tmp_path: Path) -
 def test_a_process_that_never_spoke_is_given_as_long(tmp_path: Path) -> None:
     watch = HangWatch(tmp_path, 1, hang_after_s=0.2)
     assert watch.hung() is None
-    time.sleep(0.3)
-    assert watch.hung() is not None
+    wait_until(lambda: watch.hung() is not None)

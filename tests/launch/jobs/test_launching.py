@@ -47,6 +47,9 @@ def test_a_dry_run_shows_the_script_and_the_command_and_leaves_no_file(
         assert line in shown.splitlines()
     assert "--container-image=books.sqsh --container-mounts=/a:/a" in shown
     assert "-P -m launch.jobs.node" in shown
+    (verdict,) = [line for line in shown.splitlines() if "-m launch.jobs.verdict" in line]
+    container = "--container-image=books.sqsh --container-mounts=/a:/a"
+    assert verdict.startswith(f"srun --nodes=1 --ntasks=1 {container} ")
     assert files(tmp_path) == []
 
 
@@ -61,6 +64,34 @@ def test_a_value_from_a_config_cannot_become_a_command(
     assert line.count("'\"'\"'") == 2 and line.endswith("; '\"'\"''")
 
 
+def test_slurm_takes_a_per_cent_sign_in_a_path_as_it_stands(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["launch", "train", "launch=slurm", "run_dir=runs/5%j", "--dry-run"]) == 0
+    assert f"#SBATCH --output={tmp_path}/runs/5%%j/job/job.log" in capsys.readouterr().out
+
+
+def test_a_run_whose_job_sbatch_refuses_is_taken_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, body in (
+        ("sinfo", "echo 'gpu|1|gpu:8'"),
+        ("sbatch", "echo 'sbatch: error: no such account' >&2; exit 1"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    argv = ["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=runs/r"]
+    assert main(argv) == 2
+    assert "sbatch refused the job (no such account)" in capsys.readouterr().err
+    assert files(here) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -72,6 +103,14 @@ def test_a_value_from_a_config_cannot_become_a_command(
         (
             ["launch.device=gpu", "gpus_per_node=2"],
             "hardware.gpus_per_node: 2 asked for, and this machine has 0",
+        ),
+        (
+            ["launch=slurm", "launch.extra=['--comment=a\ntouch owned']", "--dry-run"],
+            "launch: '--comment=a\\ntouch owned' has a control character; leave it out",
+        ),
+        (
+            ["run_dir='runs/a\ntouch owned'", "--dry-run"],
+            "touch owned' has a control character; leave it out",
         ),
         (
             ["+launch.environment.HF_TOKEN=hf_1"],

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from slurm_cluster import descendants
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -17,7 +22,8 @@ TINY = (
     *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
     *("reward.rules.truncated=score", "monitors=off"),
     *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
-    *("trainer.max_steps=8", "trainer.save_steps=8", "trainer.num_generations=4"),
+    # So many that it is not over before it is cancelled.
+    *("trainer.max_steps=2000", "trainer.save_steps=2000", "trainer.num_generations=4"),
     *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=8"),
     *("trainer.max_completion_length=16", "sampling.max_new_tokens=16"),
     *("evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
@@ -49,27 +55,43 @@ def wait_until_gone(folder: Path) -> str:
     return shown
 
 
-def test_a_job_behind_is_cancelled_with_a_checkpoint_and_goes_on_in_front(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    launched = nextchapter(tmp_path, "launch", "train", "launch.detach=true", "run_dir=run", *TINY)
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where a test launches; whatever is left of its job in the end is killed."""
+    yield tmp_path
+    record = tmp_path / "run" / "job" / "job.json"
+    # No process has number 0.
+    script = int(json.loads(record.read_text())["id"] or 0) if record.exists() else 0
+    command = Path(f"/proc/{script}/cmdline")
+    if not command.exists() or str(tmp_path) not in command.read_text():
+        return
+    for pid in (script, *descendants(script)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_job_behind_is_cancelled_with_a_checkpoint_and_goes_on_in_front(folder: Path) -> None:
+    run = folder / "run"
+    launched = nextchapter(folder, "launch", "train", "launch.detach=true", "run_dir=run", *TINY)
     assert launched.returncode == 0, launched.stderr[-3000:]
     give_up = time.monotonic() + 240
     while logged_steps(run) < 1:
         assert time.monotonic() < give_up, (run / "job" / "job.log").read_text()[-3000:]
         time.sleep(0.02)
-    second = nextchapter(tmp_path, "launch", "train", "resume=run", "launch=local")
+    second = nextchapter(folder, "launch", "train", "resume=run", "launch=local")
     assert second.returncode == 2
     assert second.stderr.count("\n") == 1 and "at work in this run" in second.stderr
 
-    assert nextchapter(tmp_path, "launch", "cancel", "run").returncode == 0
-    shown = wait_until_gone(tmp_path)
+    assert nextchapter(folder, "launch", "cancel", "run").returncode == 0
+    shown = wait_until_gone(folder)
     assert "asked to leave, with a checkpoint: nextchapter train: stopped by SIGTERM" in shown
     steps = logged_steps(run)
-    assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 8
-    assert "reinforcement ..." in nextchapter(tmp_path, "launch", "logs", "run").stdout
+    assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 2000
+    assert "reinforcement ..." in nextchapter(folder, "launch", "logs", "run").stdout
 
-    again = nextchapter(tmp_path, "launch", "train", "resume=run", "launch=local")
+    rest = ("launch=local", f"trainer.max_steps={steps + 2}")
+    again = nextchapter(folder, "launch", "train", "resume=run", *rest)
     assert again.returncode == 0, again.stderr[-3000:]
-    assert logged_steps(run) == 8 and (run / "evaluation.json").exists()
+    assert logged_steps(run) == steps + 2 and (run / "evaluation.json").exists()
     assert "Improvement on unseen books" in again.stdout
-    assert nextchapter(tmp_path, "launch", "cancel", "run").returncode == 2
+    assert nextchapter(folder, "launch", "cancel", "run").returncode == 2

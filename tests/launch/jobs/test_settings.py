@@ -46,7 +46,9 @@ def test_settings_of_another_kind_are_unknown(launch: Launch) -> None:
         launch("launch=local", "+launch.partition=gpu")
 
 
-@pytest.mark.parametrize("name", ["WANDB_API_KEY", "HF_TOKEN", "DB_PASSWORD"])
+@pytest.mark.parametrize(
+    "name", ["WANDB_API_KEY", "HF_TOKEN", "DB_PASSWORD", "MY_PASSWD", "aws_secret_access_key"]
+)
 def test_a_secret_does_not_get_into_the_files_of_a_job(name: str) -> None:
     with pytest.raises(ValueError, match=f"launch.environment.{name}: a secret would stand"):
         parse_launch({"backend": "slurm", "environment": {name: "x"}})

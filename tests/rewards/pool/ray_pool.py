@@ -64,14 +64,17 @@ class Story:
         requests = [r for group in targets.groups_of(num_groups, self.num_groups, 6) for r in group]
         self.num_groups += num_groups
         before, answers = len(self.lines()), self.pool.num_answers
+        started = time.monotonic()
         self.scorer.start(requests)
         if then is not None:
             while len(self.lines()) < before + 3:
                 time.sleep(0.02)
             then()
         found = self.scorer.score(requests)
+        took_s = time.monotonic() - started
         lines = self.lines()[before:]
         return {
+            "groups_per_s": num_groups / took_s,
             "wrong": sum(f != targets.cost_of(r) for f, r in zip(found, requests, strict=True)),
             "answers": self.pool.num_answers - answers,
             "groups": num_groups,
@@ -102,8 +105,9 @@ def story(ray: Any, cluster: Cluster, folder: Path) -> dict[str, Any]:
         "begin": told.until_two_work(),
         "worker_killed": told.score(16, told.kill_worker),
         "again_two": told.until_two_work(),
+        "two": told.score(16),
         "node_killed": told.score(16, told.kill_node),
-        "one_left": told.score(8),
+        "one_left": told.score(16),
     }
     cluster.add_node(num_cpus=1, **LOOPBACK)
     seen["joined"] = told.until_two_work()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
 
-from rewards.pool.messages import FAST, pack_answer, pack_failure, pack_group, unpack_group
+from rewards.pool.messages import (
+    FAST,
+    pack_answer,
+    pack_failure,
+    pack_group,
+    unpack_answer,
+    unpack_group,
+)
 from rewards.pool.pool import WorkerPool
 from rewards.pool.scorer import PoolScorer
+from rewards.pool.serving import ScorerServer, Served
 from rewards.pool.worker import LostWorker, PoolWorker, RefusedWorker
 from rewards.types import Likelihood, ScoreRequest
 
@@ -62,6 +72,25 @@ class Worker:
         return pack_answer([cost_of(request) for request in requests])
 
 
+class Changed(Worker):
+    """Dies over its first call, and comes back with other weights."""
+
+    def score(self, message: bytes) -> bytes:
+        self.refuses = True
+        return super().score(message)
+
+
+class Late(Worker):
+    """Comes up when it is told to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.comes_up = threading.Event()
+
+    def wait_until_up(self) -> None:
+        self.comes_up.wait()
+
+
 @pytest.fixture
 def pools() -> Iterator[Pools]:
     """Makes pools, and ends them after the test."""
@@ -82,6 +111,13 @@ def group(number: int, plans: int = 2, prefix: int = 5) -> list[ScoreRequest]:
         ScoreRequest(f"book/{number}", context, (), (1, 2), by_itself=True),
         *(ScoreRequest(f"book/{number}", context, (3,) * (n + 1), (1, 2)) for n in range(plans)),
     ]
+
+
+def wait_until(is_reached: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 60
+    while not is_reached():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
 
 
 def assert_scored(found: Sequence[Likelihood], requests: Sequence[ScoreRequest]) -> None:
@@ -119,7 +155,7 @@ def test_a_worker_holds_two_groups_at_most_and_the_rest_waits(pools: Pools) -> N
     scorer = PoolScorer(pools(worker, calls_per_worker=2))
     requests = [r for n in range(7) for r in group(n)]
     scorer.start(requests)
-    time.sleep(0.1)
+    wait_until(lambda: worker.most_at_once == 2)
     worker.goes_on.set()
     assert_scored(scorer.score(requests), requests)
     assert worker.most_at_once == 2
@@ -130,7 +166,7 @@ def test_the_costliest_group_is_sent_first(pools: Pools) -> None:
     worker.goes_on.clear()
     scorer = PoolScorer(pools(worker, calls_per_worker=1))
     scorer.start(group(50))
-    time.sleep(0.1)
+    wait_until(lambda: worker.most_at_once == 1)
     requests = [r for n in (1, 3, 2) for r in group(n, prefix=5 * n)]
     scorer.start(requests)
     worker.goes_on.set()
@@ -168,6 +204,45 @@ def test_where_no_worker_can_score_the_reason_is_said_at_once(pools: Pools) -> N
 def test_a_worker_that_cannot_score_does_not_keep_others_from_it(pools: Pools) -> None:
     scorer = PoolScorer(pools(Worker("a", refuses=True), Worker("b")))
     assert_scored(scorer.score(group(1)), group(1))
+
+
+def test_a_worker_that_comes_back_with_other_weights_takes_nothing_more(pools: Pools) -> None:
+    changed, late = Changed("changed", lost=1), Late("late")
+    scorer = PoolScorer(pools(changed, late))
+    scorer.start(group(1))
+    wait_until(lambda: "pool changed" not in {thread.name for thread in threading.enumerate()})
+    late.comes_up.set()
+    requests = [r for n in range(1, 5) for r in group(n)]
+    assert_scored(scorer.score(requests), requests)
+    assert changed.asked == [] and len(late.asked) == 4
+
+
+def counting(settings: Mapping[str, Any]) -> Served:
+    return Served(Counting(), Counting(), {"key": "counting"})
+
+
+def without_room(settings: Mapping[str, Any]) -> Served:
+    raise RuntimeError("CUDA out of memory")
+
+
+class Counting:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Likelihood]:
+        return [cost_of(request) for request in requests]
+
+
+def test_a_process_that_was_started_anew_scores_only_for_who_has_heard_what_it_loads() -> None:
+    message = pack_group(group(1), FAST)
+    before, after = (ScorerServer(f"{__name__}:counting", "{}") for _ in range(2))
+    start = json.loads(before.hello())["start"]
+    assert unpack_answer(before.score(message, start), group(1)) == [cost_of(r) for r in group(1)]
+    for known in ("", start):
+        with pytest.raises(LostWorker, match="was started anew"):
+            after.score(message, known)
+
+
+def test_a_device_without_room_is_said_as_the_reason() -> None:
+    told = json.loads(ScorerServer(f"{__name__}:without_room", "{}").hello())
+    assert told == {"error": "RuntimeError: CUDA out of memory"}
 
 
 def test_a_pool_without_a_sign_of_life_ends_the_wait(pools: Pools) -> None:

@@ -62,6 +62,12 @@ def test_without_the_node_the_other_works_alone_until_one_joins(seen: Seen) -> N
     assert set(seen["joined"]["nodes"]) != set(seen["node_killed"]["nodes"])
 
 
+def test_two_workers_are_faster_than_one(seen: Seen) -> None:
+    two, one = seen["two"]["groups_per_s"], seen["one_left"]["groups_per_s"]
+    print(f"groups a second that wait 0.15 s each: {two:.1f} by two workers, {one:.1f} by one")
+    assert two > 1.1 * one
+
+
 def test_the_pool_gives_the_numbers_of_one_process(seen: Seen) -> None:
     for found, expected in zip(seen["pool"], seen["process"], strict=True):
         assert found == pytest.approx(expected, abs=TOLERANCE)
