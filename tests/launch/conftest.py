@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -119,8 +118,6 @@ def nextchapter(
     monkeypatch.delitem(__import__("sys").modules, "tiny_jobs", raising=False)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.chdir(tmp_path / "work")
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
 
     def run(*argv: str) -> Result:
         status = 0
@@ -132,8 +129,6 @@ def nextchapter(
         return Result(status, captured.out, captured.err)
 
     yield run
-    # Hydra configures the root logger to write to the streams of this test.
-    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture(scope="session")
