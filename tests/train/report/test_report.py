@@ -233,7 +233,7 @@ def test_every_figure_is_a_line_of_a_file_and_a_picture(page: Path) -> None:
     names = [json.loads(line)["name"] for line in lines]
     assert names == [
         *("learning_curve", "rows_small", "rows_other", "by_book", "by_genre"),
-        *("monitor_gain", "step_time"),
+        *("monitor_gain", "step_time", "frontier"),
     ]
     for number, name in enumerate(names, start=1):
         figure = re.search(rf'<figure id="{name}">.*?</figure>', text, re.DOTALL)
@@ -334,7 +334,7 @@ def test_a_real_browser_shows_the_page_on_a_phone_and_a_screen_in_light_and_dark
     assert browser.requests[before:] == [page.as_uri()]
     root = "document.documentElement"
     assert browser.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
-    assert browser.evaluate("document.querySelectorAll('figure svg').length") == 7
+    assert browser.evaluate("document.querySelectorAll('figure svg').length") == 8
     narrowest = "Math.min(...[...document.querySelectorAll('figure svg')].map(s => s.clientWidth))"
     assert browser.evaluate(narrowest) > 300
     paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
