@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # `make lock` resolves everything else around this release of torch.
 TORCH ?= 2.13.0
 
-# Two tests at a time, each on one thread; the slow ones start processes of their own.
+# Two tests at a time, each on one thread; clusters want the machine to themselves.
 TWO_AT_A_TIME := -n 2 --dist loadfile
 
 .PHONY: help setup demo test test-slow check format lock clean
@@ -42,7 +42,8 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster" $(TWO_AT_A_TIME)
+	$(BIN)/python -m pytest -m cluster
 
 check: setup
 	$(BIN)/ruff format --check .

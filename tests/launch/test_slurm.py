@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from slurm_cluster import SlurmCluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 NEXTCHAPTER = (sys.executable, "-P", "-m", "launch")
 NUM_STEPS = 8

@@ -30,6 +30,7 @@ GRPO = ("trainer.episodes_per_step=4", "trainer.save_steps=1")
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from slurm_cluster import descendants
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 TINY = (
     *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),

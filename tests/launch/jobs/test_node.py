@@ -12,7 +12,7 @@ import pytest
 from launch.jobs.attempts import verdict
 from launch.jobs.job import Job
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def play(job: Job, attempt: str = "a", **environment: str) -> int:

@@ -17,6 +17,7 @@ TOLERANCE = 2e-5
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
