@@ -40,7 +40,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Seen:
         timeout=800,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    # Written when all is over. What a thread of Ray's asks after the shutdown ends the process with
+    # another status, now and then.
+    assert (folder / "seen.json").is_file(), done.stderr[-3000:]
     return json.loads((folder / "seen.json").read_text())
 
 
