@@ -14,9 +14,9 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from envs.cascade import Cascade
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Cost, Episode, Outcome
 from train.ensembles.drafts import disagreement, drafts
-from train.ensembles.fitted import reading_cost, writing_costs
+from train.ensembles.fitted import reading_cost, writing_costs, written_by
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features, giga_operations
 
@@ -58,8 +58,7 @@ class Cascaded:
         return torch.stack(columns, dim=1)
 
     def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        chosen = [self.writers[stage] for stage in self.stopped_at(episodes)]
-        return [Guidance("") if name == GENERATOR else Choice(name) for name in chosen]
+        return [written_by(self.writers[stage]) for stage in self.stopped_at(episodes)]
 
     def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
         """The drafts of all writers who were asked, and the chapter of the last of them."""

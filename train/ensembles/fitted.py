@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envs.ensemble import Ensemble
-from envs.types import GENERATOR, Cost, Episode, Outcome
+from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from train.ensembles.shelf import Shelf
 
 
@@ -52,6 +52,11 @@ class Learner(Protocol):
 def learner_of(env: Ensemble) -> Learner:
     """The module that the env names."""
     return importlib.import_module(env.learner)  # pyright: ignore[reportReturnType]
+
+
+def written_by(name: str) -> Outcome:
+    """The chapter as this writer alone writes it."""
+    return Guidance("") if name == GENERATOR else Choice(name)
 
 
 def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dict[str, Cost]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from rewards.likelihood.dense import DenseScorer
 from train.ensembles.fitted import writing_costs
 from train.ensembles.merging import MADE, check_alike
 from train.ensembles.shelf import Shelf
-from train.files import write_json
+from train.files import read_json, write_json
 from train.merging.descent import batches
 from train.merging.experts import gates_of, with_experts
 from train.merging.lora import factors_between, linear_weights
@@ -73,7 +72,7 @@ def untrained(env: LoraExperts, shelf: Shelf, seed: int) -> FittedExperts:
 
 def load(env: LoraExperts, folder: Path, shelf: Shelf) -> FittedExperts:
     """What `save` left in `folder`."""
-    found = json.loads((folder / FILE).read_text(encoding="utf-8"))["found"]
+    found = read_json(folder / FILE)["found"]
     return FittedExperts(env, shelf, load_file(folder / GATES), found)
 
 

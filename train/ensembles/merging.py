@@ -7,7 +7,6 @@ decide; test books are never looked at.
 from __future__ import annotations
 
 import copy
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from rewards.types import ScoreRequest
 from train.cache import digest
 from train.ensembles.fitted import writing_costs
 from train.ensembles.shelf import MADE, Shelf
-from train.files import write_json
+from train.files import read_json, write_json
 from train.merging import search
 from train.merging.coefficients import Coefficients
 from train.merging.descent import batches, descent
@@ -92,7 +91,7 @@ def load(env: Merging, folder: Path, shelf: Shelf) -> FittedMerge:
     Raises:
         ValueError: the file holds something else.
     """
-    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    content = read_json(folder / FILE)
     coefficients = Coefficients.of_plain(content["coefficients"])
     return FittedMerge(env, shelf, content["seed"], coefficients, content["found"])
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from envs.routing import Routing
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Cost, Episode, Outcome
 from train.ensembles import model_routers
-from train.ensembles.fitted import reading_cost, writing_costs
+from train.ensembles.fitted import reading_cost, writing_costs, written_by
 from train.ensembles.routers import Arrays, by_features, names_of
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features
@@ -65,9 +65,7 @@ class Routed:
         return names_of(self.router.writers, self.router.scores(episodes))
 
     def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        return [
-            Guidance("") if name == GENERATOR else Choice(name) for name in self.chosen(episodes)
-        ]
+        return [written_by(name) for name in self.chosen(episodes)]
 
     def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
         """The router reads the context once more than the writer, who writes the chapter."""
