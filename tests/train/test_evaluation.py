@@ -15,17 +15,20 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.debate import Debate
 from envs.plans import PlanParser
 from envs.sampling import Sampling
+from envs.self_consistency import SelfConsistency
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Episode
+from envs.types import Env, Episode
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
+from train.analysis.rows import generated_tokens
 from train.evaluation import Evaluator, Planner, Second, Writer, shuffled_plans
 from train.journal import Journal
 from train.progress import ProgressDisplay
@@ -59,7 +62,7 @@ def episodes(make_episode: Callable[..., Episode]) -> list[Episode]:
 def evaluator(
     episodes: list[Episode], fake_scorer: Any, encoder: GeneratorEncoder
 ) -> Callable[..., Evaluator]:
-    def make(of: Sequence[Episode] = episodes, env: SoloPlanner | None = None, **config: Any):
+    def make(of: Sequence[Episode] = episodes, env: Env | None = None, **config: Any):
         reward = LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules())
         return Evaluator(of, env or SoloPlanner(), reward, replace(CONFIG, **config), seed=0)
 
@@ -97,6 +100,24 @@ def test_the_table_has_every_agent_control_and_reference(
     assert {(row["episodes"], row["books"]) for row in written["rows"]} == {(6, 3)}
     assert written["rows"][1]["decoding"] == "sampled"
     assert "decoding" not in written["rows"][-1]
+
+
+def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
+) -> None:
+    whole = PlanParser(whole_answer_without_marker=True)
+    found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
+    together, alone = found.row("trained", "sampled"), found.row("self_consistency")
+    for play, own in zip(together.attempts, alone.attempts, strict=True):
+        wanted, spent = generated_tokens(play.play), generated_tokens(own.play)
+        assert wanted is not None and spent is not None
+        # At most the rest of one answer more.
+        assert wanted <= spent < wanted + SAMPLING.max_new_tokens
+        assert own.answer is not None and own.plan
+    compared = {(c.first, c.second) for c in found.comparisons}
+    assert ("trained sampled", "self_consistency") in compared
+    itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
+    assert "self_consistency" not in [row.name for row in itself.rows]
 
 
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ UNTRAINED, TRAINED = "untrained", "trained"
 """The names of a run's agents in its tables."""
 
 ORACLE = "oracle"
+SELF_CONSISTENCY = "self_consistency"
+"""The row of an agent that worked alone, at the cost of a collaboration."""
 WRITER_ROW, WITHOUT_ROW = "writer_", "without_"
 """What rows of one writer, and of an ensemble without one writer, are called."""
 
@@ -196,6 +199,12 @@ class Evaluation:
         ]
         books = [episode.book_id for episode in episodes]
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
+
+
+def generated_tokens(play: Mapping[str, float]) -> float | None:
+    """What all members together generated; None where nobody is said to have done anything."""
+    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
+    return sum(found) if found else None
 
 
 def mean_of(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -196,8 +196,8 @@ def _at_random(shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode], 
 
 
 def _made(fitted: Fitted, episodes: Sequence[Episode]) -> Made:
-    play = [_as_play(cost) for cost in fitted.costs(episodes)]
-    return Made(fitted.outcomes(episodes), play)
+    decided = fitted.decide(episodes)
+    return Made([d.outcome for d in decided], [_as_play(d.costs) for d in decided])
 
 
 def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:

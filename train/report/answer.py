@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import Table, interval, label, p_value
-from train.analysis.rows import UNTRAINED
+from train.analysis.rows import SELF_CONSISTENCY, UNTRAINED, generated_tokens
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -75,6 +74,7 @@ def _against_controls(run: ReportedRun) -> list[str]:
     names = {
         "empty_plan": "no plan",
         "shuffled_plan": "another book's plan",
+        SELF_CONSISTENCY: "the agent alone with as many tokens",
         "best_single": "the writer that is best on validation books",
     }
     sentences = []
@@ -130,7 +130,7 @@ def leaderboard(groups: Sequence[Group]) -> Table:
 def entry(group: Group) -> dict[str, Any]:
     """An experiment's name and env, and over its seeds the mean improvement and tokens a play."""
     best = [run.best_row for run in group.runs]
-    generated = [_generated_tokens(row) for row in best]
+    generated = [generated_tokens(row.get("play") or {}) for row in best]
     known = [tokens for tokens in generated if tokens is not None]
     return {
         "name": group.name,
@@ -138,13 +138,6 @@ def entry(group: Group) -> dict[str, Any]:
         "improvement": fmean(row["improvement"]["mean"] for row in best),
         "tokens": fmean(known) if len(known) == len(generated) else None,
     }
-
-
-def _generated_tokens(row: Mapping[str, Any]) -> float | None:
-    """What all members together generated in a play, on average."""
-    play = row.get("play") or {}
-    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
-    return sum(found) if found else None
 
 
 def _on_frontier(own: tuple[float, float | None], all_of: Sequence[tuple[float, float]]) -> bool:
