@@ -51,6 +51,7 @@ _README = """\
 | `evaluation.csv`, `parts.csv`, `texts.csv`, `comparisons.csv`, `*.tex` | its tables, for a paper |
 | `token_gains.jsonl` | what each plan gained on each token of the chapter |
 | `improvements.csv` | improvement of every episode under every row of that table |
+| `comparisons.jsonl` | chapters that the generator wrote with each plan, for judges |
 | `examples.md` | context, plan and chapter side by side |
 | `evaluations/` | later evaluations of this run, a folder each |
 | `nextchapter.log` | messages |

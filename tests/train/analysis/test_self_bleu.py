@@ -13,7 +13,7 @@ from train.analysis.self_bleu import self_bleu
 
 
 def test_copies_of_each_other_are_one_and_strangers_zero() -> None:
-    assert self_bleu(["ann pays bob at once".split()] * 3) == 1.0
+    assert self_bleu([["ann", "pays", "bob", "at", "once"]] * 3) == 1.0
     assert self_bleu([["ann"], ["bob"], ["mill"]]) == 0.0
 
 
