@@ -30,6 +30,7 @@ from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.run import episodes_of
 from train.schema import EvaluationConfig
+from train.scratch import random_model, train_tokenizer
 from train.tables import evaluation_table
 
 QUIET = ProgressDisplay(Console(file=io.StringIO()))
@@ -96,6 +97,26 @@ def test_the_table_has_every_agent_control_and_reference(
     assert {(row["episodes"], row["books"]) for row in written["rows"]} == {(6, 3)}
     assert written["rows"][1]["decoding"] == "sampled"
     assert "decoding" not in written["rows"][-1]
+
+
+def test_agents_need_not_share_a_tokenizer(
+    evaluator: Callable[..., Evaluator], make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    other = train_tokenizer(["Ann owed Bob a ring and a mill, and paid neither."] * 3, 300)
+    own = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    small = random_model({**own, **heads, "max_position_embeddings": 512}, other, 0)
+    assert len(other) != len(tokenizer)
+    agents = {
+        "one": Planner("one", lambda: (make_model(), tokenizer)),
+        "other": Planner("other", lambda: (small, other)),
+    }
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    rows = evaluator(env=env).table(agents, SAMPLING, QUIET).rows
+    # What is scored is the generator's tokens of the chapter, whoever planned it.
+    scored = [[len(a.with_plan.token_nll) for a in row.attempts] for row in rows]
+    assert all(lengths == scored[0] for lengths in scored)
+    assert all(a.plan for row in rows[:4] for a in row.attempts)
 
 
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(

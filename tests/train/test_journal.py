@@ -106,10 +106,10 @@ def test_the_command_ends_after_a_kill_as_if_there_had_been_none(
         run: subprocess.run(
             command(tmp_path, cache, run), cwd=tmp_path, capture_output=True, text=True, check=True
         ).stderr
-        for cache, run in (("cache", "resumed"), ("fresh", "whole"))
+        for cache, run in (("cache", "killed"), ("fresh", "whole"))
     }
     for name in ("evaluation.json", "improvements.csv", "token_gains.jsonl", "comparisons.jsonl"):
-        resumed, whole = (tmp_path / run / name for run in ("resumed", "whole"))
+        resumed, whole = (tmp_path / run / name for run in ("killed", "whole"))
         assert resumed.read_bytes() == whole.read_bytes(), name
     # Every batch is kept once, and the same ones as without a kill.
     keys = keys_of(tmp_path / "cache")
@@ -117,7 +117,7 @@ def test_the_command_ends_after_a_kill_as_if_there_had_been_none(
     assert set(keys) == set(keys_of(tmp_path / "fresh"))
     # The first 20 batches are answers with their scores, the others scores: of 12 times 100 steps,
     # what was kept is what had been done before.
-    before = re.search(r"evaluate: (\d+) of 1200 had been done before", told["resumed"])
+    before = re.search(r"evaluate: (\d+) of 1200 had been done before", told["killed"])
     assert before is not None and int(before.group(1)) == 5 * (kept + 20)
     assert "had been done before" not in told["whole"]
 

@@ -109,7 +109,10 @@ def _tables(groups: Sequence[Group], shared: dict[str, Table]) -> list[dict[str,
     """What all runs share, then a part for each run; the first of them is open."""
     of_all = []
     if len(groups) > 1:
-        caption = "On the frontier: none is both better and shorter. File: leaderboard.csv."
+        caption = (
+            "On the frontier: none is both better and shorter. Intervals are those of the figures, "
+            "or from the worst seed to the best. File: leaderboard.csv."
+        )
         of_all.append(_table("Leaderboard", shared["leaderboard"], caption))
     if shared["cost"][1]:
         caption = "Of reinforcement alone. File: cost.csv."

@@ -232,9 +232,12 @@ def test_on_the_frontier_none_is_both_better_and_cheaper(
     assert columns[-1] == "on the frontier"
     # In both, two members generate 5 and 7 tokens.
     assert [tuple(row) for row in rows] == [
-        ("good", "SoloPlanner", "+5.00", "12", "yes"),
-        ("bad", "SoloPlanner", "-8.00", "12", ""),
+        ("good", "SoloPlanner", "+5.00", "[+4.00, +6.00]", "12", "yes"),
+        ("bad", "SoloPlanner", "-8.00", "[-9.00, -7.00]", "12", ""),
     ]
+    both = Group("both", (read(seed=1, gain=15.0), read(seed=2, gain=12.0)))
+    _, (row,) = leaderboard([both])
+    assert row[2:4] == ("+3.50", "[+2.00, +5.00] over 2 seeds")
 
 
 def test_examples_are_the_best_and_the_worst_with_shades(
@@ -307,6 +310,7 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
     more = {f"time/{part}": seconds for part, seconds in parts.items()}
+    more |= {"throughput/tokens_per_s": 1500.0, "throughput/mfu": 0.25, "cost/step": 0.5}
     text = "".join(json.dumps(line | more) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     run = ReportedRun.read(folder)
@@ -315,6 +319,8 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     # Three steps of five seconds in twenty: 9, 0, 3 and 3 of them.
     shares = [told[part] for part in ("rollout", "waiting", "scoring", "update", "outside steps")]
     assert shares == ["45 %", "0 %", "15 %", "15 %", "25 %"]
+    # Three steps of a half each.
+    assert (told["tokens per s"], told["MFU"], told["cost"]) == ("1,500", "25.0%", "1.50")
     (drawn,) = [f for f in figures([Group("small", (run,))]) if "step_time_parts" in f.name]
     assert [series["name"] for series in drawn.series] == list(parts)
     assert drawn.series[0]["y"] == [3.0, 3.0, 3.0]
