@@ -169,6 +169,7 @@ class PpoTrainer(Trainer):
         settings, device = self.settings, self.accelerator.device
         padded = Padded.of(played.answers, pad_id(self.player.tokenizer)).to(device)
         voice_N = self._voice_numbers(played.roles).to(device)
+        self._count_tokens(padded)
         before = self._look(model, padded, "both", voice_N)
         logp_NA, value_NA, mask_NA = before["logp_NA"], before["value_NA"], padded.mask_NA
         score_N = self._in_critic_units(torch.tensor(played.scores, device=device))
@@ -204,6 +205,11 @@ class PpoTrainer(Trainer):
             cast(Tensor, self.accelerator.reduce(tokens_S, "sum")),
             voice_N,
         )
+
+    def _count_tokens(self, padded: Padded) -> None:
+        """Of prompts and answers, over all processes; what is counted is in every checkpoint."""
+        everywhere = cast(Tensor, self.accelerator.gather(padded.attention_NT.sum()[None]))
+        self.state.num_input_tokens_seen += int(everywhere.sum())
 
     def _voice_numbers(self, roles: Sequence[str]) -> Tensor:
         """Whose adapters said each answer, as a number; zeros where they are everybody's."""
@@ -256,7 +262,8 @@ class PpoTrainer(Trainer):
         found = cast(list[dict[str, float]], gather_object([mine]))
         names = dict.fromkeys(name for one in found for name in one)
         means = {name: fmean(one[name] for one in found if name in one) for name in names}
-        super().log({**logs, **means}, start_time)
+        tokens = {"num_tokens": float(self.state.num_input_tokens_seen)}
+        super().log({**logs, **means, **tokens}, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Beside the weights, what is left to learn from the rollout at hand."""

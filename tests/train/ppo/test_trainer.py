@@ -85,6 +85,12 @@ def test_the_generator_is_byte_identical_after_training_and_policy_and_critic_ar
         assert ("improvement" in log and "explained_variance" in log) is (
             step % STEPS_PER_ROLLOUT == 0
         )
+    # Prompts and answers are counted once, when they are played.
+    usages = [rollout.reply.usage for rollout, _ in scored]
+    sizes = [usage.read_tokens + usage.generated_tokens for usage in usages]
+    played = [sum(sizes[:8])] * STEPS_PER_ROLLOUT + [sum(sizes)] * STEPS_PER_ROLLOUT
+    assert [log["num_tokens"] for log in logged.logs] == played
+
     # Before anything was learned, the policy is its reference and its own past.
     assert logged.logs[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert logged.logs[0]["approx_kl"] == pytest.approx(0, abs=1e-6)
