@@ -92,15 +92,31 @@ class PpoTrainer(Trainer):
         return DataLoader(schedule, batch_size=1, collate_fn=lambda items: items[0])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's optimizer, with a learning rate of the critic's own."""
+        """The Trainer's optimizer, with a learning rate of the critic's own; norms and biases never
+        decay."""
         if self.optimizer is None:
             module = cast(nn.Module, self.model if model is None else model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             critic_rate = self.settings.critic_learning_rate or self.settings.learning_rate
             learning = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+            decay = self.args.weight_decay
+            decayed = set(self.get_decay_parameter_names(module)) if decay else set()
+            # What a group does not say, torch decides, and AdamW of torch decays by 0.01.
             groups = [
-                {"params": [p for n, p in learning if not n.startswith("critic.")]},
-                {"params": [p for n, p in learning if n.startswith("critic.")], "lr": critic_rate},
+                {
+                    "params": chosen,
+                    "lr": critic_rate if of_critic else self.settings.learning_rate,
+                    "weight_decay": decay if decays else 0.0,
+                }
+                for of_critic in (False, True)
+                for decays in (False, True)
+                if (
+                    chosen := [
+                        p
+                        for n, p in learning
+                        if n.startswith("critic.") is of_critic and (n in decayed) is decays
+                    ]
+                )
             ]
             self.optimizer = kind(groups, **options)
         return self.optimizer

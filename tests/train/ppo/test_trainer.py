@@ -111,6 +111,35 @@ def test_while_the_critic_warms_up_the_policy_stays_byte_identical(
         assert ("policy_loss" in logged.logs[step]) is (step >= 3)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_weights_decay_only_where_asked_for_and_norms_and_biases_never(
+    make_model: MakeModel, train: Train, fake_scorer: Any, decay: float
+) -> None:
+    class Groups(TrainerCallback):
+        groups: list[tuple[int, float, float]]
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            self.groups = [
+                (max(p.dim() for p in group["params"]), group["initial_lr"], group["weight_decay"])
+                for group in given["optimizer"].param_groups
+            ]
+
+    seen, arguments = Groups(), {"weight_decay": decay} if decay else {}
+    hooks = {"callbacks": [seen]}
+    train(
+        make_model(),
+        fake_scorer,
+        hooks,
+        max_steps=1,
+        arguments=arguments,
+        learning_rate=0.01,
+        critic_learning_rate=0.02,
+    )
+    # Matrices have two dimensions; norms and biases, the first of each model's groups, have one.
+    policy, critic = [(1, 0.01, 0.0), (2, 0.01, 0.1)], [(1, 0.02, 0.0), (2, 0.02, 0.1)]
+    assert seen.groups == ([*policy, *critic] if decay else [(2, 0.01, 0.0), (2, 0.02, 0.0)])
+
+
 def test_a_policy_learns_what_pays(make_model: MakeModel, train: Train) -> None:
     logged = Logged()
     train(
