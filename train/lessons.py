@@ -107,7 +107,7 @@ def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
         **{
             f"cost/{member}/{name}": value / len(rollouts)
             for member, cost in costs.items()
-            for name, value in vars(cost).items()
+            for name, value in cost.named().items()
         },
         **{f"play/{name}": value / len(rollouts) for name, value in noted.items()},
     }
