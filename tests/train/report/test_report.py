@@ -338,6 +338,7 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
     more = {f"time/{part}": seconds for part, seconds in parts.items()}
+    more |= {"throughput/tokens_per_s": 1500.0, "throughput/mfu": 0.25, "cost/step": 0.5}
     text = "".join(json.dumps(line | more) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     run = ReportedRun.read(folder)
@@ -346,6 +347,8 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     # Three steps of five seconds in twenty: 9, 0, 3 and 3 of them.
     shares = [told[part] for part in ("rollout", "waiting", "scoring", "update", "outside steps")]
     assert shares == ["45 %", "0 %", "15 %", "15 %", "25 %"]
+    # Three steps of a half each.
+    assert (told["tokens per s"], told["MFU"], told["cost"]) == ("1,500", "25.0%", "1.50")
     (drawn,) = [f for f in figures([Group("small", (run,))]) if "step_time_parts" in f.name]
     assert [series["name"] for series in drawn.series] == list(parts)
     assert drawn.series[0]["y"] == [3.0, 3.0, 3.0]
