@@ -117,8 +117,8 @@ class Row:
         """How a learner of this row decides, which it is compared with its like by; None for a
         control. Ensembles have one way.
         """
-        is_ensemble = self.name in (UNTRAINED, TRAINED) or self.name.startswith(WITHOUT_ROW)
-        return "" if self.decoding is None and is_ensemble else self.decoding
+        is_ensemble = self.decoding is None and self.name in (UNTRAINED, TRAINED)
+        return "" if is_ensemble else self.decoding
 
     @property
     def improvements(self) -> list[float]:

@@ -15,7 +15,8 @@ from rewards.fused_request import fused_request
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.fusion import ProductOfExperts
 from rewards.likelihood.rounding import largest_difference
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.types import Likelihood, ScoreRequest
 from train.ensembles.fusion import FittedFusion, context_nlls, fit, load, untrained
 from train.ensembles.fusion_rules import (
