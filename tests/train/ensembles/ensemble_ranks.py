@@ -32,8 +32,8 @@ ENVS = {
 BOOKS = {
     "writing_books": 6,
     "demonstration_books": 4,
-    "train_books": 3,
-    "validation_books": 2,
+    "train_books": 2,
+    "validation_books": 1,
     "test_books": 2,
 }
 WRITERS = ("generator", "north", "south")
