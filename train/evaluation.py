@@ -44,15 +44,14 @@ from train.analysis.rows import (
 )
 from train.journal import Journal
 from train.lessons import cost_summary
-from train.progress import Advance, ProgressDisplay, silent
+from train.pace import ANSWERS, SCORES, UNCHANGED, Steps
+from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
-from train.time_left import TimeLeft
 
 # Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
 REFERENCES = ("inferable", "true")
 ABLATION = "true_but_"
-ANSWERS, SCORES = "answers", "scores"
 T = TypeVar("T")
 
 
@@ -115,8 +114,7 @@ class Evaluator:
                 f"evaluation.genres: {config.genres} names none of the books that are evaluated, "
                 f"such as {self.episodes[0].book_id!r}; its column 'book' holds their ids"
             )
-        self._advance: Advance = silent
-        self._time_left = TimeLeft({})
+        self._steps = Steps()
 
     def table(
         self,
@@ -136,15 +134,14 @@ class Evaluator:
         control = self._collaborates() if agents else None
         num_plays = len(agents) * len(self.config.decodings) + (control is not None)
         num_played = num_plays * len(self.episodes)
-        num_given = 2 + len(references) + len(ablated) + (sft is not None)
+        num_given = 1 + len(references) + len(ablated) + (sft is not None)
         num_own = has_own * (1 + (len(self.episodes) > 1))
         num_given += num_own
         num_scores = num_played + num_given * len(self.episodes)
         if second is not None:
             num_scores += num_played + (num_own + len(references)) * len(self.episodes)
-        self._time_left = TimeLeft({ANSWERS: num_played, SCORES: num_scores})
-        with progress.stage("evaluate", self._time_left.total) as advance:
-            self._advance = advance
+        planned = {ANSWERS: num_played, SCORES: num_scores, UNCHANGED: len(self.episodes)}
+        with self._steps.shown(progress, planned):
             rows = [
                 row for name, agent in agents.items() for row in self._play(name, agent, sampling)
             ]
@@ -164,7 +161,7 @@ class Evaluator:
                     for row in rows
                 ]
         found = Evaluation(tuple(rows), tuple(ablations), self._num_cut(), (), checks)
-        return found.analysed(self.genres, self.config.bootstrap_samples)
+        return self._analysed(found, progress)
 
     def ensemble_table(
         self,
@@ -178,10 +175,8 @@ class Evaluator:
         """
         texts = [e.plans["true"] for e in self.episodes if "true" in e.plans]
         has_texts = len(texts) == len(self.episodes)
-        num_rows = len(made) + 2 + has_texts
-        self._time_left = TimeLeft({SCORES: num_rows * len(self.episodes)})
-        with progress.stage("evaluate", self._time_left.total) as advance:
-            self._advance = advance
+        num_scores = (len(made) + 1 + has_texts) * len(self.episodes)
+        with self._steps.shown(progress, {SCORES: num_scores, UNCHANGED: len(self.episodes)}):
             rows = [self._made(name, some) for name, some in made.items()]
             made_by = [row for row in rows if row.name.startswith(WRITER_ROW)]
             rows.append(self._oracle(made_by))
@@ -192,7 +187,7 @@ class Evaluator:
         learned = [row for row in rows if row.way is not None]
         ahead = {row.label: self._ahead(row, made_by) for row in learned}
         found = Evaluation(tuple(rows), (), self._num_cut(), (), checks, ahead=ahead)
-        return found.analysed(self.genres, self.config.bootstrap_samples)
+        return self._analysed(found, progress)
 
     def _ahead(self, row: Row, writers: Sequence[Row]) -> Interval:
         """The share of episodes on which the row is better than every one of the writers."""
@@ -226,17 +221,22 @@ class Evaluator:
         attempts = []
         for start, some in self._batches():
             texts = list(plans[start : start + len(some)])
-            make = partial(self._scored, name, [Guidance(text) for text in texts])
-            attempts += self._kept({"plans": texts}, some, make, name, (SCORES,))
+            kind = UNCHANGED if name == "empty_plan" else SCORES
+            make = partial(self._scored, name, [Guidance(text) for text in texts], kind=kind)
+            attempts += self._kept({"plans": texts}, some, make, name, (kind,))
         return self._row(name, None, attempts)
 
     def _scored(
-        self, note: str, outcomes: Sequence[Outcome], episodes: Sequence[Episode]
+        self,
+        note: str,
+        outcomes: Sequence[Outcome],
+        episodes: Sequence[Episode],
+        kind: str = SCORES,
     ) -> list[Attempt]:
         pairs = list(zip(episodes, outcomes, strict=True))
         started = time.perf_counter()
         found = self.reward.likelihoods(pairs)
-        self._did(SCORES, len(pairs), time.perf_counter() - started, note)
+        self._steps.did(kind, len(pairs), time.perf_counter() - started, note)
         return _attempts(pairs, found)
 
     def _controls(self, rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -308,7 +308,7 @@ class Evaluator:
         agent = TransformersAgent(*load(), how, self.config.batch_size, seed)
         started = time.perf_counter()
         rollouts = play(episodes, agent)
-        self._did(ANSWERS, len(episodes), time.perf_counter() - started, note)
+        self._steps.did(ANSWERS, len(episodes), time.perf_counter() - started, note)
         attempts = self._scored(note, [r.outcome for r in rollouts], episodes)
         return [
             replace(
@@ -328,7 +328,7 @@ class Evaluator:
             pairs = [(e, Guidance(plan)) for e, plan in zip(some, plans, strict=True)]
             started = time.perf_counter()
             found = load().likelihoods(pairs)
-            self._did(SCORES, len(pairs), time.perf_counter() - started, name)
+            self._steps.did(SCORES, len(pairs), time.perf_counter() - started, name)
             return _attempts(pairs, found)
 
         attempts = []
@@ -375,7 +375,7 @@ class Evaluator:
             found = score(some)
             pairs = [(episode, Guidance("")) for episode in some]
             known = [baseline for _, baseline in self.reward.likelihoods(pairs)]
-            self._did(SCORES, len(some), time.perf_counter() - started, name)
+            self._steps.did(SCORES, len(some), time.perf_counter() - started, name)
             return _attempts(pairs, list(zip(found, known, strict=True)))
 
         attempts = []
@@ -401,13 +401,12 @@ class Evaluator:
                 self.journal.keep(key, [attempt.as_json() for attempt in made])
             return made
         for kind in kinds:
-            self._did(kind, len(episodes), None, note)
+            self._steps.did(kind, len(episodes), None, note)
         return [Attempt.from_json(e, k) for e, k in zip(episodes, kept, strict=True)]
 
-    def _did(self, kind: str, steps: int, seconds: float | None, note: str) -> None:
-        """`seconds` is None for what an earlier evaluation did."""
-        self._time_left.did(kind, steps, seconds)
-        self._advance(steps, note.replace("_", " "), self._time_left.seconds)
+    def _analysed(self, found: Evaluation, progress: ProgressDisplay) -> Evaluation:
+        with progress.stage("compare the rows"):
+            return found.analysed(self.genres, self.config.bootstrap_samples)
 
     def _batches(self) -> Iterator[tuple[int, Sequence[Episode]]]:
         for start in range(0, len(self.episodes), self.config.batch_size):

@@ -149,8 +149,24 @@ def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
     assert shown[1] == f"evaluate: 4 of {total}, untrained, greedy"
     for line, done in zip(shown[2:5], (8, 10, 12), strict=True):
         assert re.fullmatch(rf"evaluate: {done} of {total}, untrained, greedy, \d+ s left", line)
-    assert shown[-2] == f"evaluate: {total} of {total}, without context, 0 s left"
-    assert len(shown) == 2 + total // 3
+    assert shown[-4] == f"evaluate: {total} of {total}, without context, 0 s left"
+    assert shown[-2] == "compare the rows ..."
+    assert len(shown) == 4 + total // 3
+
+
+def test_what_an_earlier_evaluation_did_is_told_and_not_done_again(
+    evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    def shown() -> str:
+        text = io.StringIO()
+        made = evaluator()
+        made.journal = Journal(tmp_path, {})
+        made.table({}, SAMPLING, ProgressDisplay(Console(file=text, width=120)))
+        return text.getvalue()
+
+    assert "had been done before" not in shown()
+    # Six rows of plans and the chapters without their context, of six episodes each.
+    assert "evaluate: 42 of 42 had been done before" in shown()
 
 
 def test_the_empty_plan_is_exactly_zero(

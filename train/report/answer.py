@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -42,9 +42,8 @@ def answer(group: Group) -> Answer:
         verdict = f"In {ahead} of {len(gains)} seeds" if len(gains) > 1 else "Not shown"
     sentences = [_of_run(run, gain) for run, gain in found]
     if len(gains) > 1:
-        mean = fmean(gain["difference"]["mean"] for gain in gains)
-        sentences.append(f"Over {len(gains)} seeds the mean gain is {mean:+.1f} points.")
-    sentences += _against_controls(group.first)
+        sentences.insert(0, _of_all(found))
+    sentences += [*_against_controls(group.runs), *_beyond(group.runs)]
     return Answer(group.name, verdict, tuple(sentences))
 
 
@@ -56,6 +55,15 @@ def _gain(run: ReportedRun) -> Mapping[str, Any] | None:
 
 def _is_sure(comparison: Mapping[str, Any]) -> bool:
     return comparison["p_holm"] < LEVEL
+
+
+def _of_all(found: Sequence[tuple[ReportedRun, Mapping[str, Any]]]) -> str:
+    reached = fmean(run.best_row["improvement"]["mean"] for run, _ in found)
+    gains = [gain["difference"]["mean"] for _, gain in found]
+    return (
+        f"Over {len(gains)} seeds the improvement changed by {fmean(gains):+.1f} points on average "
+        f"(from {min(gains):+.1f} to {max(gains):+.1f}), to {reached:+.1f} %."
+    )
 
 
 def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
@@ -70,36 +78,50 @@ def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
     )
 
 
-def _against_controls(run: ReportedRun) -> list[str]:
+def _against_controls(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """How the agent stands to what knows nothing of the chapter, as means over the seeds."""
     names = {
         "empty_plan": "no plan",
         "shuffled_plan": "another book's plan",
         SELF_CONSISTENCY: "the agent alone with as many tokens",
         "best_single": "the writer that is best on validation books",
     }
-    sentences = []
     for control, shown in names.items():
-        found = run.comparison(label(run.best_row), control)
-        if found is not None:
-            mean = found["difference"]["mean"]
-            where = "ahead of" if mean > 0 else "behind"
-            sure = "" if _is_sure(found) else ", which may be chance"
-            sentences.append(
-                f"It is {abs(mean):.1f} points {where} {shown} "
-                f"(seed {run.seed}, p {_equals(found['p_holm'])}, Holm){sure}."
+        compared = (run.comparison(label(run.best_row), control) for run in runs)
+        found = [comparison for comparison in compared if comparison is not None]
+        if not found:
+            continue
+        mean = fmean(comparison["difference"]["mean"] for comparison in found)
+        stands = f"{abs(mean):.1f} points {'ahead of' if mean > 0 else 'behind'} {shown}"
+        if len(found) == 1:
+            sure = "" if _is_sure(found[0]) else ", which may be chance"
+            yield f"It is {stands} (p {_equals(found[0]['p_holm'])}, Holm){sure}."
+        else:
+            alike = sum(_is_sure(c) and c["difference"]["mean"] * mean > 0 for c in found)
+            yield (
+                f"On average it is {stands}; in {alike} of {len(found)} seeds that is more than "
+                f"chance (p < {LEVEL}, Holm)."
             )
-    second = run.best_row.get("second_generator")
-    if second is not None:
-        sentences.append(
-            f"Under a second generator, which it was not trained on, its plans are worth "
-            f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
-        )
-    ceiling = run.row("inferable_plan")
-    if ceiling is not None and ceiling["improvement"]["mean"] > 0:
-        share = run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
-        if share > 0:
-            sentences.append(f"It reaches {share:.0%} of what a perfect reasoner would.")
-    return sentences
+
+
+def _beyond(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """What the plans are worth to another generator, and how far they are from the best ones."""
+    for run in runs:
+        second = run.best_row.get("second_generator")
+        if second is not None:
+            yield (
+                f"Under a second generator, which it was not trained on, its plans are worth "
+                f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
+            )
+    ceilings = [run.row("inferable_plan") for run in runs]
+    shares = [
+        run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
+        for run, ceiling in zip(runs, ceilings, strict=True)
+        if ceiling is not None and ceiling["improvement"]["mean"] > 0
+    ]
+    if len(shares) == len(runs) and min(shares) > 0:
+        each = f" ({', '.join(f'{share:.0%}' for share in shares)})" if len(shares) > 1 else ""
+        yield f"It reaches {fmean(shares):.0%} of what a perfect reasoner would{each}."
 
 
 def _equals(p: float) -> str:

@@ -163,11 +163,54 @@ def test_the_answer_is_yes_where_every_seed_is_surely_ahead(
     assert found.verdict == "Yes"
     # Eight books of one mind: p = 2 / 2^8 = 0.008, the only pair of agents.
     assert found.sentences[0] == (
+        "Over 2 seeds the improvement changed by +15.0 points on average (from +15.0 to +15.0), "
+        "to +5.0 %."
+    )
+    assert found.sentences[1] == (
         "Seed 0: the improvement of 'trained greedy' went from -10.0 to +5.0 %, by +15.0 points "
         "[+15.00, +15.00] on 8 chapters of 8 books (p = 0.008, Holm)."
     )
-    assert "Over 2 seeds the mean gain is +15.0 points." in found.sentences
-    assert "It is 5.0 points ahead of no plan (seed 0, p = 0.016, Holm)." in found.sentences
+    # Two pairs of agent and control: p = 2 · 0.008.
+    assert found.sentences[3] == (
+        "On average it is 5.0 points ahead of no plan; in 2 of 2 seeds that is more than chance "
+        "(p < 0.05, Holm)."
+    )
+    alone = answer(Group("small", (read(seed=2),)))
+    assert alone.sentences[1] == "It is 5.0 points ahead of no plan (p = 0.016, Holm)."
+
+
+def test_the_share_of_the_ceiling_is_that_of_all_seeds(make_run: MakeRun) -> None:
+    runs = []
+    for seed, gain in enumerate((15.0, 13.0)):
+        folder = make_run(seed=seed, gain=gain)
+        found = json.loads((folder / "evaluation.json").read_text())
+        ceiling = found["rows"][-1] | {"name": "inferable_plan"}
+        ceiling["improvement"] = ceiling["improvement"] | {"mean": 10.0}
+        found["rows"].append(ceiling)
+        (folder / "evaluation.json").write_text(json.dumps(found))
+        runs.append(ReportedRun.read(folder))
+    # The seeds reach 5 and 3 of 10, not the better of the two alone.
+    assert answer(Group("small", tuple(runs))).sentences[-1] == (
+        "It reaches 40% of what a perfect reasoner would (50%, 30%)."
+    )
+
+
+def test_many_books_stand_in_a_row_and_few_have_their_names(make_run: MakeRun) -> None:
+    folder = make_run()
+    run = ReportedRun.read(folder)
+    few = next(f for f in figures([Group("small", (run,))]) if f.name == "by_book")
+    assert (few.kind, few.series[0]["labels"][0]) == ("dots", "book 7")
+    assert "of small, seed 0." in few.caption
+    found = json.loads((folder / "evaluation.json").read_text())
+    part = {"by": "book", "ci95": [None, None], "episodes": 1, "books": 1}
+    for row in found["rows"]:
+        row["parts"] = [part | {"label": f"book {i}", "mean": 1.0 * i} for i in range(25)]
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    group = Group("small", (ReportedRun.read(folder),))
+    (by_book,) = [figure for figure in figures([group]) if figure.name == "by_book"]
+    assert (by_book.kind, by_book.x_label) == ("ranks", "books")
+    assert by_book.series[0]["y"] == [24.0 - i for i in range(25)]
+    assert by_book.series[0]["labels"][0] == "book 24"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +291,8 @@ def test_tables_are_left_for_a_paper(page: Path) -> None:
     folder = page.parent
     assert (folder / "leaderboard.csv").read_text().startswith("experiment,env,improvement (%)")
     assert "\\toprule" in (folder / "cost.tex").read_text()
-    assert len(list(folder.glob("tables/*/evaluation.csv"))) == 3
+    for name in ("evaluation.csv", "evaluation.json", "parts.tex", "texts.tex"):
+        assert len(list(folder.glob(f"tables/*/{name}"))) == 3
     written = json.loads((folder / "report.json").read_text())
     assert [a["verdict"] for a in written["answers"]] == ["Yes", "Yes"]
     # 15 s in three steps of 20 s.
