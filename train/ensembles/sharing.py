@@ -17,7 +17,8 @@ def in_shares(items: Sequence[Item], work: Callable[[Sequence[Item]], Tensor]) -
     """What `work` makes of the items, a row of CPU memory for each: all rows, in every process.
 
     The work on an item must not depend on the others. With several processes each has to call it,
-    and all of them get the same bytes, whatever each of them would have rounded to.
+    and all of them get the same bytes, whatever each of them would have rounded to; where there are
+    more processes than items, each does all of the work.
     """
     count = ranks.num_processes()
     if count == 1 or len(items) < count:
