@@ -18,7 +18,9 @@ from envs.members.endpoint import FAILURES
 from envs.sampling import Sampling
 from envs.self_consistency import SelfConsistency
 from envs.types import (
+    GENERATOR,
     Agent,
+    Cost,
     Env,
     Episode,
     Guidance,
@@ -39,8 +41,9 @@ from train.analysis.rows import (
     Attempt,
     Evaluation,
     Row,
-    generated_tokens,
+    costs_in_play,
     mean_of,
+    tokens_of,
 )
 from train.journal import Journal
 from train.lessons import cost_summary
@@ -281,7 +284,7 @@ class Evaluator:
         """The last agent alone, with as many tokens at each episode as the play `together` took."""
         agent = list(agents.values())[-1]
         load = cache(agent.load)
-        spent = [generated_tokens(attempt.play) or 0.0 for attempt in together.attempts]
+        spent = [_tokens_of_agents(attempt) for attempt in together.attempts]
         attempts = []
         for start, some in self._batches():
             own, seed = spent[start : start + len(some)], self.seed + start
@@ -315,10 +318,18 @@ class Evaluator:
                 attempt,
                 answer=rollout.reply.text,
                 status=rollout.status,
-                play=cost_summary([rollout]),
+                play=cost_summary([rollout]) | self._writing(attempt),
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]
+
+    def _writing(self, attempt: Attempt) -> dict[str, float]:
+        """What the generator reads and writes for a chapter of the author's length with this plan,
+        so that plays that end in plans compare with ensembles, which write.
+        """
+        request = self.reward.encoder.request(attempt.episode, attempt.plan)
+        read = len(request.prefix_ids) + len(request.guidance_ids)
+        return costs_in_play({GENERATOR: Cost(1, read, len(request.gold_ids))})
 
     def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
         """The row with what its plans are worth to a second generator."""
@@ -441,6 +452,12 @@ def _attempts(
         )
         for (episode, outcome), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
     ]
+
+
+def _tokens_of_agents(attempt: Attempt) -> float:
+    """What was generated to arrive at the plan."""
+    own = {k: v for k, v in attempt.play.items() if not k.startswith(f"cost/{GENERATOR}/")}
+    return tokens_of(own, "generated") or 0.0
 
 
 def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:

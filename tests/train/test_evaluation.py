@@ -28,7 +28,6 @@ from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.analysis.rows import generated_tokens
 from train.evaluation import Evaluator, Planner, Second, Writer, shuffled_plans
 from train.journal import Journal
 from train.progress import ProgressDisplay
@@ -109,11 +108,12 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
     found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
     together, alone = found.row("trained", "sampled"), found.row("self_consistency")
     for play, own in zip(together.attempts, alone.attempts, strict=True):
-        wanted, spent = generated_tokens(play.play), generated_tokens(own.play)
-        assert wanted is not None and spent is not None
+        wanted, spent = (a.play["cost/policy/generated_tokens"] for a in (play, own))
         # At most the rest of one answer more.
         assert wanted <= spent < wanted + SAMPLING.max_new_tokens
         assert own.answer is not None and own.plan
+        # The generator writes once, whatever it took to arrive at the plan.
+        assert play.play["cost/generator/calls"] == own.play["cost/generator/calls"] == 1
     # What goes wrong in a play is counted in the table: four tokens are no whole answer.
     assert together.play is not None and together.play["play/failed/too_long"] > 0
     compared = {(c.first, c.second) for c in found.comparisons}
@@ -274,9 +274,10 @@ def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
     limited.reward.encoder.max_gold_tokens = 3
     evaluation = limited.table(agents, SAMPLING, QUIET)
     assert evaluation.as_json()["episodes_cut"] == {"context": 0, "gold": 6}
-    console = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    console = Console(file=text, width=120)
     console.print(evaluation_table(evaluation))
-    printed = console.file.getvalue()
+    printed = text.getvalue()
     assert "6 of 6 episodes: the gold was too long for the generator and was cut." in printed
     assert "max_context_tokens" not in printed
 
@@ -302,9 +303,10 @@ def test_a_split_without_episodes_is_refused(evaluator: Callable[..., Evaluator]
 def test_the_printed_table_has_a_line_per_row(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
-    console = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    console = Console(file=text, width=120)
     console.print(evaluation_table(evaluator().table(agents, SAMPLING, QUIET)))
-    printed = console.file.getvalue()
+    printed = text.getvalue()
     for name in ("untrained", "trained", "empty plan", "shuffled plan", "true but place"):
         assert name in printed
     assert "+0.00" in printed

@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from envs.types import Episode, PlanStatus
+from envs.types import Cost, Episode, PlanStatus
 from rewards.improvement import improvement_percent
 from rewards.types import Likelihood
 from train.analysis.breakdown import Part, breakdown
@@ -201,9 +201,18 @@ class Evaluation:
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
 
 
-def generated_tokens(play: Mapping[str, float]) -> float | None:
-    """What all members together generated; None where nobody is said to have done anything."""
-    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
+def costs_in_play(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Costs of each member as a row's `play` has them."""
+    return {
+        f"cost/{member}/{name}": float(value)
+        for member, cost in costs.items()
+        for name, value in vars(cost).items()
+    }
+
+
+def tokens_of(play: Mapping[str, float], done: Literal["read", "generated"]) -> float | None:
+    """What all members together read or generated; None where nobody is said to have."""
+    found = [v for name, v in play.items() if re.fullmatch(f"cost/.*/{done}_tokens", name)]
     return sum(found) if found else None
 
 

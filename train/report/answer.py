@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import Table, interval, label, p_value
-from train.analysis.rows import SELF_CONSISTENCY, UNTRAINED, generated_tokens
+from train.analysis.rows import SELF_CONSISTENCY, UNTRAINED
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -127,46 +127,6 @@ def _beyond(runs: Sequence[ReportedRun]) -> Iterator[str]:
 def _equals(p: float) -> str:
     shown = p_value(p)
     return shown if shown.startswith("<") else f"= {shown}"
-
-
-def leaderboard(groups: Sequence[Group]) -> Table:
-    """Experiments by improvement; on the frontier none is both better and generates less a play.
-
-    All members' tokens count. A run that does not say what it generated stands off the frontier.
-    """
-    entries = sorted((entry(group) for group in groups), key=lambda e: -e["improvement"])
-    costs = [(e["improvement"], e["tokens"]) for e in entries if e["tokens"] is not None]
-    rows = [
-        (
-            e["name"],
-            e["env"],
-            f"{e['improvement']:+.2f}",
-            "unknown" if e["tokens"] is None else f"{e['tokens']:.0f}",
-            "yes" if _on_frontier((e["improvement"], e["tokens"]), costs) else "",
-        )
-        for e in entries
-    ]
-    return ("experiment", "env", "improvement (%)", "tokens per play", "on the frontier"), rows
-
-
-def entry(group: Group) -> dict[str, Any]:
-    """An experiment's name and env, and over its seeds the mean improvement and tokens a play."""
-    best = [run.best_row for run in group.runs]
-    generated = [generated_tokens(row.get("play") or {}) for row in best]
-    known = [tokens for tokens in generated if tokens is not None]
-    return {
-        "name": group.name,
-        "env": str(group.first.config.get("env", {}).get("_target_", "")).rpartition(".")[2],
-        "improvement": fmean(row["improvement"]["mean"] for row in best),
-        "tokens": fmean(known) if len(known) == len(generated) else None,
-    }
-
-
-def _on_frontier(own: tuple[float, float | None], all_of: Sequence[tuple[float, float]]) -> bool:
-    improvement, tokens = own
-    return tokens is not None and not any(
-        (i >= improvement and t <= tokens) and (i, t) != (improvement, tokens) for i, t in all_of
-    )
 
 
 def cost(groups: Sequence[Group]) -> Table:
