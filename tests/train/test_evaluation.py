@@ -33,6 +33,7 @@ from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.run import episodes_of
 from train.schema import EvaluationConfig
+from train.scratch import random_model, train_tokenizer
 from train.tables import evaluation_table
 
 QUIET = ProgressDisplay(Console(file=io.StringIO()))
@@ -120,6 +121,26 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
     assert ("trained sampled", "self_consistency") in compared
     itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
     assert "self_consistency" not in [row.name for row in itself.rows]
+
+
+def test_agents_need_not_share_a_tokenizer(
+    evaluator: Callable[..., Evaluator], make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    other = train_tokenizer(["Ann owed Bob a ring and a mill, and paid neither."] * 3, 300)
+    own = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    small = random_model({**own, **heads, "max_position_embeddings": 512}, other, 0)
+    assert len(other) != len(tokenizer)
+    agents = {
+        "one": Planner("one", lambda: (make_model(), tokenizer)),
+        "other": Planner("other", lambda: (small, other)),
+    }
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    rows = evaluator(env=env).table(agents, SAMPLING, QUIET).rows
+    # What is scored is the generator's tokens of the chapter, whoever planned it.
+    scored = [[len(a.with_plan.token_nll) for a in row.attempts] for row in rows]
+    assert all(lengths == scored[0] for lengths in scored)
+    assert all(a.plan for row in rows[:4] for a in row.attempts)
 
 
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(

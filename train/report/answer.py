@@ -14,6 +14,7 @@ from train.step_times import PARTS
 
 QUESTION = "Did the agent learn to plan chapters of books that it has never seen?"
 LEVEL = 0.05
+NONE = "–"
 IN_STEPS = tuple(part for part in PARTS if part != "outside")
 
 
@@ -130,36 +131,39 @@ def _equals(p: float) -> str:
 
 
 def cost(groups: Sequence[Group]) -> Table:
-    """Where the time of each run's reinforcement went."""
-    rows = []
-    for group in groups:
-        for run in group.runs:
-            steps = [m for m in run.metrics if m.get("step_time") is not None]
-            if not steps:
-                continue
-            in_steps = sum(m["step_time"] for m in steps)
-            whole = max(in_steps, run.metrics[-1]["time_s"] - run.metrics[0]["time_s"])
-            tokens = max((m.get("num_tokens") or 0 for m in run.metrics), default=0)
-            rows.append(
-                (
-                    group.name,
-                    run.seed,
-                    len(steps),
-                    f"{whole / 60:.1f}",
-                    f"{in_steps / len(steps):.2f}",
-                    *_shares(run, whole),
-                    f"{100 * (1 - in_steps / whole):.0f} %",
-                    f"{tokens:,.0f}",
-                )
-            )
-    parts = IN_STEPS if any("–" not in row for row in rows) else ()
-    if not parts:
-        rows = [tuple(cell for cell in row if cell != "–") for row in rows]
-    first, last = (
-        ("experiment", "seed", "steps", "minutes", "s per step"),
-        ("outside steps", "tokens"),
+    """Where the time of each run's reinforcement went, and what it cost where a price was set.
+
+    What no run has measured is left out.
+    """
+    rows = [row for group in groups for run in group.runs if (row := _cost(group.name, run))]
+    measured = [name for name in (rows[0] if rows else ()) if any(r[name] != NONE for r in rows)]
+    return measured, [tuple(row[name] for name in measured) for row in rows]
+
+
+def _cost(experiment: str, run: ReportedRun) -> dict[str, Any]:
+    steps = [m for m in run.metrics if m.get("step_time") is not None]
+    if not steps:
+        return {}
+    in_steps = sum(m["step_time"] for m in steps)
+    whole = max(in_steps, run.metrics[-1]["time_s"] - run.metrics[0]["time_s"])
+    tokens = max((m.get("num_tokens") or 0 for m in run.metrics), default=0)
+    speeds, mfus, prices = (
+        [m[name] for m in run.metrics if m.get(name) is not None]
+        for name in ("throughput/tokens_per_s", "throughput/mfu", "cost/step")
     )
-    return (*first, *parts, *last), rows
+    return {
+        "experiment": experiment,
+        "seed": run.seed,
+        "steps": len(steps),
+        "minutes": f"{whole / 60:.1f}",
+        "s per step": f"{in_steps / len(steps):.2f}",
+        **dict(zip(IN_STEPS, _shares(run, whole), strict=True)),
+        "outside steps": f"{100 * (1 - in_steps / whole):.0f} %",
+        "tokens": f"{tokens:,.0f}",
+        "tokens per s": f"{fmean(speeds):,.0f}" if speeds else NONE,
+        "MFU": f"{fmean(mfus):.1%}" if mfus else NONE,
+        "cost": f"{sum(prices):,.2f}" if prices else NONE,
+    }
 
 
 def _shares(run: ReportedRun, whole: float) -> list[str]:
@@ -167,5 +171,5 @@ def _shares(run: ReportedRun, whole: float) -> list[str]:
     found = []
     for part in IN_STEPS:
         taken = [m[f"time/{part}"] for m in run.metrics if m.get(f"time/{part}") is not None]
-        found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else "–")
+        found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else NONE)
     return found

@@ -109,6 +109,9 @@ def _learning(groups: Sequence[Group]) -> Figure:
         WINDOW_STEPS,
     )
     rows = {row["name"]: row for row in groups[0].first.evaluation["rows"]}
+    if len(groups) > 1:
+        whose = f"{groups[0].name}, seed {groups[0].first.seed}"
+        figure = replace(figure, caption=f"{figure.caption} That is of {whose}.")
     levels = {n.replace("_", " "): rows[n]["improvement"]["mean"] for n in REFERENCES if n in rows}
     return replace(figure, levels=levels)
 

@@ -260,8 +260,9 @@ def test_the_whole_is_ahead_where_it_beats_every_writer(make_run: MakeRun) -> No
     (folder / "evaluation.json").write_text(json.dumps(found))
     rows = {"trained": 5.0, "untrained": -10.0, "writer_a": 0.0}
     lines = [f"{book}/1,{row},{mean}" for row, mean in rows.items() for book in BOOKS]
-    # One writer is better on two of the eight books.
-    lines += [f"{book}/1,writer_b,{6.0 if i < 2 else 4.0}" for i, book in enumerate(BOOKS)]
+    # One writer is better on the first book, and on the second it is the one that was chosen.
+    best = [6.0, 5.0 - 1e-5] + [4.0] * 6
+    lines += [f"{book}/1,writer_b,{mean}" for book, mean in zip(BOOKS, best, strict=True)]
     (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
     entry = Entry.of(Group("whole", (ReportedRun.read(folder),)))
     assert entry.ahead is not None and entry.ahead.mean == 0.75
@@ -338,6 +339,7 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
     more = {f"time/{part}": seconds for part, seconds in parts.items()}
+    more |= {"throughput/tokens_per_s": 1500.0, "throughput/mfu": 0.25, "cost/step": 0.5}
     text = "".join(json.dumps(line | more) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     run = ReportedRun.read(folder)
@@ -346,6 +348,8 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     # Three steps of five seconds in twenty: 9, 0, 3 and 3 of them.
     shares = [told[part] for part in ("rollout", "waiting", "scoring", "update", "outside steps")]
     assert shares == ["45 %", "0 %", "15 %", "15 %", "25 %"]
+    # Three steps of a half each.
+    assert (told["tokens per s"], told["MFU"], told["cost"]) == ("1,500", "25.0%", "1.50")
     (drawn,) = [f for f in figures([Group("small", (run,))]) if "step_time_parts" in f.name]
     assert [series["name"] for series in drawn.series] == list(parts)
     assert drawn.series[0]["y"] == [3.0, 3.0, 3.0]
