@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
+from train.objective import Objective
 from train.report.sweep import importance, read_results, varied_settings
 from train.trials import note, read_trials, write_end
 
@@ -47,7 +48,7 @@ def test_what_was_refused_counts_no_longer_when_it_is_asked_again(sweep: Path) -
 
 
 def test_a_setting_explains_the_variance_between_its_means(sweep: Path) -> None:
-    found = [r for r in read_results(sweep, "sampled") if r.improvement is not None]
+    found = [r for r in read_results(sweep, Objective()) if r.value is not None]
     # Around 3: the rates' means are 5 and 1, the seeds' 2 and 4; squares 4·4 and 4·1 of 20.
     assert importance(found, varied_settings(found)) == pytest.approx(
         {"trainer.learning_rate": 0.8, "seed": 0.2}
@@ -75,7 +76,8 @@ def test_the_report_lists_the_best_first_and_the_failures_with_their_errors(
 
 
 def test_the_other_decoding_can_be_the_result(sweep: Path) -> None:
-    assert read_results(sweep, "greedy")[1].improvement == -6.0
+    results = read_results(sweep, Objective.of_sweep(sweep, "greedy"))
+    assert results[1].value == -6.0
 
 
 def test_a_folder_without_a_sweep_is_one_line(

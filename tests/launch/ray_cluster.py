@@ -1,0 +1,97 @@
+"""A real Ray on this machine with a dashboard that takes jobs, on loopback, with a token.
+
+    python ray_cluster.py FILE
+
+writes the dashboard's port into FILE once it answers, and ends the cluster when its input closes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+SECONDS_TO_START = 300
+
+
+@dataclass(frozen=True)
+class RayJobs:
+    """A running cluster; `environment` is what a user's commands need to reach it."""
+
+    address: str
+    environment: Mapping[str, str]
+
+
+@contextmanager
+def ray_cluster(folder: Path, repository: Path) -> Iterator[RayJobs]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(repository),
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # A job that is stopped gets the time to save.
+        "RAY_JOB_STOP_WAIT_TIME_S": "120",
+    }
+    ready = folder / "dashboard"
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(ready)],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "cluster.log").open("w"),
+    )
+    try:
+        give_up = time.monotonic() + SECONDS_TO_START
+        while not ready.exists():
+            said = (folder / "cluster.log").read_text()[-3000:]
+            assert process.poll() is None and time.monotonic() < give_up, said
+            time.sleep(0.2)
+        yield RayJobs(f"http://{LOOPBACK}:{ready.read_text()}", environment)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def serve(ready: Path) -> None:
+    from ray.cluster_utils import Cluster
+
+    head = {
+        "num_cpus": 2,
+        "include_dashboard": True,
+        "dashboard_host": LOOPBACK,
+        "dashboard_port": free_port(),
+        "node_ip_address": LOOPBACK,
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        assert cluster.head_node is not None
+        address = cluster.head_node.address_info["webui_url"]
+        temporary = ready.with_suffix(".new")
+        temporary.write_text(str(address).rpartition(":")[2])
+        temporary.rename(ready)
+        sys.stdin.read()
+    finally:
+        cluster.shutdown()
+
+
+def free_port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as server:
+        return server.getsockname()[1]
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
