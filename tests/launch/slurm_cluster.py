@@ -122,7 +122,7 @@ class SlurmCluster:
     def start(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                [*_normal_priority(), *command],
+                [*normal_priority(), *command],
                 env=self.environment,
                 stdout=out,
                 stderr=out,
@@ -130,7 +130,7 @@ class SlurmCluster:
             )
 
 
-def _normal_priority() -> list[str]:
+def normal_priority() -> list[str]:
     """Where these tests run with a lower one: a daemon that starves is taken for dead."""
     niceness = os.nice(0)
     return ["nice", "-n", str(-niceness)] if niceness > 0 and os.getuid() == 0 else []

@@ -26,6 +26,8 @@ os.environ |= {
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Workers have the priority of this test, and what starts them the normal one (`main`).
+    "RAY_worker_niceness": str(os.nice(0)),
 }
 
 import psutil
@@ -33,8 +35,10 @@ from ray.cluster_utils import Cluster
 
 from rewards.pool.cluster import NAMESPACE, join_cluster
 
+NICENESS = os.nice(0)
 LOOPBACK = {"node_ip_address": "127.0.0.1"}
 SECONDS_TO_WAIT = 900
+SECONDS_TO_BE_SURE = 5
 
 
 class Training:
@@ -46,7 +50,9 @@ class Training:
         where = ("run_dir=pooled", "scorer=ray", "scorer.pool.workers=2")
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "launch", "train", *where, *settings),
+                *("nice", "-n", str(NICENESS), sys.executable, "-m", "launch", "train"),
+                *where,
+                *settings,
                 f"scorer.pool.address={address}",
             ],
             cwd=folder,
@@ -65,17 +71,15 @@ class Training:
             time.sleep(0.1)
 
     def wait_until_it_waits(self) -> None:
-        """Until it uses no processor for a while: what it waits for is the frozen worker's."""
-        ours, quiet_since = psutil.Process(self.process.pid), time.monotonic()
-        used = sum(ours.cpu_times()[:2])
+        """Until its main thread sleeps for a while: it waits for what the frozen worker holds."""
+        ours, since = psutil.Process(self.process.pid), time.monotonic()
 
         def waits() -> bool:
-            nonlocal used, quiet_since
-            now = sum(ours.cpu_times()[:2])
-            # Ray's own threads, and the look at the clock, take some too.
-            if now - used > 0.2 * (time.monotonic() - quiet_since) + 0.1:
-                used, quiet_since = now, time.monotonic()
-            return time.monotonic() - quiet_since > 8
+            nonlocal since
+            # One that wants a busy machine's processor is running all the same.
+            if ours.status() != psutil.STATUS_SLEEPING:
+                since = time.monotonic()
+            return time.monotonic() - since > SECONDS_TO_BE_SURE
 
         self.wait_until(waits)
 
@@ -84,7 +88,8 @@ def workers(ray: Any) -> list[psutil.Process]:
     """The processes of the pool's workers that are up."""
     named = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True)]
     actors = [ray.get_actor(name, NAMESPACE) for name in sorted(named)]
-    return [psutil.Process(json.loads(ray.get(a.hello.remote()))["pid"]) for a in actors]
+    told = [ray.get(a.hello.options(max_task_retries=-1).remote()) for a in actors]
+    return [psutil.Process(json.loads(text)["pid"]) for text in told]
 
 
 def play(ray: Any, cluster: Cluster, training: Training) -> dict[str, Any]:
@@ -117,6 +122,9 @@ def play(ray: Any, cluster: Cluster, training: Training) -> dict[str, Any]:
 
 
 def main(folder: Path, settings: list[str]) -> None:
+    if os.getuid() == 0:
+        # A Ray that starves takes its own parts for dead.
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     head = {"num_cpus": 0, "include_dashboard": False, **LOOPBACK}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):

@@ -47,6 +47,30 @@ def test_what_was_refused_counts_no_longer_when_it_is_asked_again(sweep: Path) -
     assert read_trials(sweep)[5].state == "unfinished"
 
 
+def test_a_line_that_a_full_disk_cut_short_spoils_no_other(sweep: Path) -> None:
+    with (sweep / "trials.jsonl").open("a") as file:
+        file.write('{"trial": 7, "overr')
+    note(sweep, 8, overrides=["seed=8"])
+    assert [trial.number for trial in read_trials(sweep)] == [*range(7), 8]
+
+
+def test_a_sweep_that_asked_for_the_least_of_a_metric_has_that_as_its_best(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {"arguments": [], "metric": "kl", "direction": "minimize"}
+    (sweep / "search.json").write_text(json.dumps(said))
+    for number, kl in enumerate((0.25, 0.125, 0.5, 1.0)):
+        lines = [{"step": 1, "kl": 9.0}, {"step": 2, "kl": kl}, {"step": 3}]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (sweep / str(number) / "metrics.jsonl").write_text(text)
+    assert main(["report", f"sweep={sweep}", "run_dir=out"]) == 0
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert (found["best"]["trial"], found["best"]["kl"]) == (1, 0.125)
+    table = (tmp_path / "out" / "trials.csv").read_text().splitlines()
+    assert table[0].split(",")[-2] == "kl" and table[1].startswith("1,")
+
+
 def test_a_setting_explains_the_variance_between_its_means(sweep: Path) -> None:
     found = [r for r in read_results(sweep, Objective()) if r.value is not None]
     # Around 3: the rates' means are 5 and 1, the seeds' 2 and 4; squares 4·4 and 4·1 of 20.
