@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from slurm_cluster import normal_priority
+from slurm_cluster import free_ports, normal_priority
 
 LOOPBACK = "127.0.0.1"
 SECONDS_TO_START = 600
@@ -89,28 +88,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def serve(ready: Path) -> None:
     from ray.cluster_utils import Cluster
 
+    # Ray gives the parts of a node 15 s, so the many of a dashboard come afterwards.
     head = {
         "num_cpus": 2,
-        "include_dashboard": True,
+        "include_dashboard": False,
         "dashboard_host": LOOPBACK,
-        "dashboard_port": free_port(),
+        "dashboard_port": free_ports(1)[0],
         "node_ip_address": LOOPBACK,
     }
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        assert cluster.head_node is not None
-        address = cluster.head_node.address_info["webui_url"]
+        node = cluster.head_node
+        assert node is not None
+        node.kill_dashboard()
+        node.start_api_server(include_dashboard=True, raise_on_failure=True)
         temporary = ready.with_suffix(".new")
-        temporary.write_text(str(address).rpartition(":")[2])
+        temporary.write_text(str(node.webui_url).rpartition(":")[2])
         temporary.rename(ready)
         sys.stdin.read()
     finally:
         cluster.shutdown()
-
-
-def free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as server:
-        return server.getsockname()[1]
 
 
 if __name__ == "__main__":

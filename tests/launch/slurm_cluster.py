@@ -151,7 +151,7 @@ def slurm_cluster(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir()
-    ports = _free_ports(1 + len(NODES))
+    ports = free_ports(1 + len(NODES))
     host = socket.gethostname().partition(".")[0]
     nodes = "\n".join(
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus_per_node} "
@@ -281,7 +281,7 @@ def _kill(pid: int) -> None:
         return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
