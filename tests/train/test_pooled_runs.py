@@ -29,6 +29,18 @@ SMALL = (
     *("monitors=off", "logging.wandb=disabled", "logging.tensorboard=false"),
 )
 GRPO = ("trainer.episodes_per_step=4", "trainer.save_steps=1")
+# The embedded default, with four groups a step: each of two workers holds two.
+DEFAULT = (
+    *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
+    *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
+    *("reward.rules.truncated=score", "monitors=off"),
+    *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
+    *("trainer.max_steps=4", "trainer.save_steps=4", "trainer.num_generations=4"),
+    *("trainer.episodes_per_step=4", "trainer.per_device_batch_size=16"),
+    *("trainer.lr_scheduler_type=constant", "trainer.max_completion_length=16"),
+    *("sampling.max_new_tokens=16", "evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
+    *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -99,13 +111,12 @@ def test_a_run_with_a_pool_learns_and_judges_as_one_that_scores_itself(train: Tr
 def test_a_run_under_which_a_worker_and_then_a_node_are_killed_ends_as_the_undisturbed_one(
     train: Train, repository: Path
 ) -> None:
-    settings = (*SMALL, *GRPO, "trainer.max_steps=4", "scorer.noise_episodes=0")
-    done = train("run_dir=whole", "scorer=ranks", "cache_dir=cache_whole", *settings)
+    done = train("run_dir=whole", "scorer=ranks", *DEFAULT)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = Path(done.args)
     killer = Path(__file__).with_name("pool_killer.py")
     done = subprocess.run(
-        [sys.executable, str(killer), str(folder), "cache_dir=cache_pooled", *settings],
+        [sys.executable, str(killer), str(folder), *DEFAULT],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
