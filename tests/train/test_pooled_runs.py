@@ -111,12 +111,13 @@ def test_a_run_with_a_pool_learns_and_judges_as_one_that_scores_itself(train: Tr
 def test_a_run_under_which_a_worker_and_then_a_node_are_killed_ends_as_the_undisturbed_one(
     train: Train, repository: Path
 ) -> None:
-    done = train("run_dir=whole", "scorer=ranks", *DEFAULT)
+    # Caches of their own, or the second run would find the agent of the first.
+    done = train("run_dir=whole", "scorer=ranks", "cache_dir=cache_whole", *DEFAULT)
     assert done.returncode == 0, done.stderr[-3000:]
     folder = Path(done.args)
     killer = Path(__file__).with_name("pool_killer.py")
     done = subprocess.run(
-        [sys.executable, str(killer), str(folder), *DEFAULT],
+        [sys.executable, str(killer), str(folder), "cache_dir=cache_pooled", *DEFAULT],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
