@@ -52,12 +52,9 @@ def dimension(override: Override) -> Dimension:
         if not low < high or (is_log and low <= 0):
             rule = "rise from above 0" if is_log else "rise"
             raise ValueError(f"{key}: an interval should {rule}; got {low} to {high}")
-        kind = (
-            distributions.IntDistribution
-            if isinstance(low, int) and isinstance(high, int)
-            else distributions.FloatDistribution
-        )
-        return Dimension(key, kind(low, high, log=is_log))
+        if isinstance(low, int) and isinstance(high, int):
+            return Dimension(key, distributions.IntDistribution(low, high, log=is_log))
+        return Dimension(key, distributions.FloatDistribution(low, high, log=is_log))
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         raise ValueError(f"{key}: an optimiser wants to be told the choices; write choice(a,b)")
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
