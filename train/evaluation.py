@@ -13,15 +13,38 @@ from typing import Any, Generic, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
+from envs.collaboration.collaboration import Collaboration
 from envs.members.endpoint import FAILURES
 from envs.sampling import Sampling
-from envs.types import Env, Episode, Guidance, Outcome, PlanStatus, StoryContext
+from envs.self_consistency import SelfConsistency
+from envs.types import (
+    GENERATOR,
+    Agent,
+    Cost,
+    Env,
+    Episode,
+    Guidance,
+    Outcome,
+    PlanStatus,
+    Rollout,
+    StoryContext,
+)
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.monitors.controls import random_texts
 from rewards.types import Likelihood, LikelihoodScorer
 from train.analysis.breakdown import read_genres
-from train.analysis.rows import ORACLE, WRITER_ROW, Attempt, Evaluation, Row, mean_of
+from train.analysis.rows import (
+    ORACLE,
+    SELF_CONSISTENCY,
+    WRITER_ROW,
+    Attempt,
+    Evaluation,
+    Row,
+    costs_in_play,
+    mean_of,
+    tokens_of,
+)
 from train.journal import Journal
 from train.lessons import cost_summary
 from train.pace import ANSWERS, SCORES, UNCHANGED, Steps
@@ -111,7 +134,9 @@ class Evaluator:
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
         has_own = bool(agents) or "true" in references
-        num_played = len(agents) * len(self.config.decodings) * len(self.episodes)
+        control = self._collaborates() if agents else None
+        num_plays = len(agents) * len(self.config.decodings) + (control is not None)
+        num_played = num_plays * len(self.episodes)
         num_given = 1 + len(references) + len(ablated) + (sft is not None)
         num_own = has_own * (1 + (len(self.episodes) > 1))
         num_given += num_own
@@ -123,6 +148,8 @@ class Evaluator:
             rows = [
                 row for name, agent in agents.items() for row in self._play(name, agent, sampling)
             ]
+            if control is not None:
+                rows.append(self._alone(control, agents, sampling, rows[-1]))
             given = self._controls(rows)
             given |= {f"{name}_plan": [e.plans[name] for e in self.episodes] for name in references}
             rows += [self.plans(name, plans) for name, plans in given.items()]
@@ -230,17 +257,47 @@ class Evaluator:
         load = cache(agent.load)
         for decoding in self.config.decodings:
             how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
-            note = f"{name}, {decoding}"
+            assert self.env is not None, "agents play in an env"
+            play = self.env.play
             attempts = []
             for start, some in self._batches():
                 # Of the batch's own, so that a batch does not depend on those before it.
                 seed = self.seed + start
                 key = {"agent": agent.digest, "sampling": asdict(how), "seed": seed}
-                make = partial(self._played, load, how, seed, note)
-                attempts += self._kept(key, some, make, note, (ANSWERS, SCORES))
-            counts = {s.value: sum(a.status == s for a in attempts) for s in PlanStatus}
-            row = self._row(name, decoding, attempts)
-            yield replace(row, statuses=counts, play=mean_of(a.play for a in attempts))
+                make = partial(self._played, load, how, seed, f"{name}, {decoding}", play)
+                attempts += self._kept(key, some, make, f"{name}, {decoding}", (ANSWERS, SCORES))
+            yield self._played_row(name, decoding, attempts)
+
+    def _collaborates(self) -> SelfConsistency | None:
+        """Of a collaboration, the planner who works alone at the cost of several."""
+        if not isinstance(self.env, Collaboration) or isinstance(self.env, SelfConsistency):
+            return None
+        return SelfConsistency(self.env.prompts, self.env.parser)
+
+    def _alone(
+        self,
+        control: SelfConsistency,
+        agents: Mapping[str, Planner],
+        sampling: Sampling,
+        together: Row,
+    ) -> Row:
+        """The last agent alone, with as many tokens at each episode as the play `together` took."""
+        agent = list(agents.values())[-1]
+        load = cache(agent.load)
+        spent = [_tokens_of_agents(attempt) for attempt in together.attempts]
+        attempts = []
+        for start, some in self._batches():
+            own, seed = spent[start : start + len(some)], self.seed + start
+            key = {"agent": agent.digest, "sampling": asdict(sampling), "seed": seed, "tokens": own}
+            play = partial(control.play_within, num_tokens=own)
+            make = partial(self._played, load, sampling, seed, SELF_CONSISTENCY, play)
+            attempts += self._kept(key, some, make, SELF_CONSISTENCY, (ANSWERS, SCORES))
+        return self._played_row(SELF_CONSISTENCY, None, attempts)
+
+    def _played_row(self, name: str, decoding: str | None, attempts: Sequence[Attempt]) -> Row:
+        counts = {s.value: sum(a.status == s for a in attempts) for s in PlanStatus}
+        row = self._row(name, decoding, attempts)
+        return replace(row, statuses=counts, play=mean_of(a.play for a in attempts))
 
     def _played(
         self,
@@ -248,12 +305,12 @@ class Evaluator:
         how: Sampling,
         seed: int,
         note: str,
+        play: Callable[[Sequence[Episode], Agent], list[Rollout]],
         episodes: Sequence[Episode],
     ) -> list[Attempt]:
         agent = TransformersAgent(*load(), how, self.config.batch_size, seed)
         started = time.perf_counter()
-        assert self.env is not None, "agents play in an env"
-        rollouts = self.env.play(episodes, agent)
+        rollouts = play(episodes, agent)
         self._steps.did(ANSWERS, len(episodes), time.perf_counter() - started, note)
         attempts = self._scored(note, [r.outcome for r in rollouts], episodes)
         return [
@@ -261,10 +318,18 @@ class Evaluator:
                 attempt,
                 answer=rollout.reply.text,
                 status=rollout.status,
-                play=cost_summary([rollout]),
+                play=cost_summary([rollout]) | self._writing(attempt),
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]
+
+    def _writing(self, attempt: Attempt) -> dict[str, float]:
+        """What the generator reads and writes for a chapter of the author's length with this plan,
+        so that plays that end in plans compare with ensembles, which write.
+        """
+        request = self.reward.encoder.request(attempt.episode, attempt.plan)
+        read = len(request.prefix_ids) + len(request.guidance_ids)
+        return costs_in_play({GENERATOR: Cost(1, read, len(request.gold_ids))})
 
     def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
         """The row with what its plans are worth to a second generator."""
@@ -387,6 +452,12 @@ def _attempts(
         )
         for (episode, outcome), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
     ]
+
+
+def _tokens_of_agents(attempt: Attempt) -> float:
+    """What was generated to arrive at the plan."""
+    own = {k: v for k, v in attempt.play.items() if not k.startswith(f"cost/{GENERATOR}/")}
+    return tokens_of(own, "generated") or 0.0
 
 
 def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:

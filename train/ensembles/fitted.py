@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,13 +13,21 @@ from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from train.ensembles.shelf import Shelf
 
 
+@dataclass(frozen=True)
+class Decision:
+    """How one chapter is written, and what that takes of each writer: tokens read before it, and
+    written, those of deciding with them.
+    """
+
+    outcome: Outcome
+    costs: Mapping[str, Cost]
+
+
 class Fitted(Protocol):
     """An ensemble that has learned, or not yet. It never looks at the chapter it decides about."""
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]: ...
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        """What writing each chapter takes of each writer: tokens read before it, and written."""
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        """One decision for each chapter, in order; each is worked out once."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from envs.lora_experts import LoraExperts
-from envs.types import Cost, Episode, Merge, Outcome
+from envs.types import Episode, Merge
 from rewards.likelihood.dense import DenseScorer
-from train.ensembles.fitted import writing_costs
+from train.ensembles.fitted import Decision, writing_costs
 from train.ensembles.merging import MADE, check_alike
 from train.ensembles.shelf import Shelf
 from train.files import read_json, write_json
@@ -54,11 +54,9 @@ class FittedExperts:
             self.shelf.add(name, model, self.shelf.tokenizer(self.env.base))
         return name
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        return [Merge(self.writer) for _ in episodes]
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        return [writing_costs(self.shelf, [self.writer], episode) for episode in episodes]
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        writer = self.writer
+        return [Decision(Merge(writer), writing_costs(self.shelf, [writer], e)) for e in episodes]
 
     def save(self, folder: Path) -> None:
         write_json(folder / FILE, {"found": dict(self.found)})

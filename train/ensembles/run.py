@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,10 +12,17 @@ import envs
 import rewards
 import train
 from envs.ensemble import Ensemble
-from envs.types import GENERATOR, Cost, Episode
+from envs.types import GENERATOR, Episode
 from rewards.improvement import improvement_percent
 from train import ranks
-from train.analysis.rows import TRAINED, UNTRAINED, WITHOUT_ROW, WRITER_ROW, Evaluation
+from train.analysis.rows import (
+    TRAINED,
+    UNTRAINED,
+    WITHOUT_ROW,
+    WRITER_ROW,
+    Evaluation,
+    costs_in_play,
+)
 from train.cache import digest, source_fingerprint
 from train.ensembles.fitted import Fitted, learner_of, writing_costs, written_by
 from train.ensembles.shelf import Shelf
@@ -185,25 +192,16 @@ def _validation_means(
 def _alone(shelf: Shelf, name: str, episodes: Sequence[Episode]) -> Made:
     outcomes = [written_by(name) for _ in episodes]
     costs = [writing_costs(shelf, [name], e) for e in episodes]
-    return Made(outcomes, [_as_play(c) for c in costs])
+    return Made(outcomes, [costs_in_play(c) for c in costs])
 
 
 def _at_random(shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode], seed: int) -> Made:
     """One writer for each chapter, by its id: what a router is worth that looks at nothing."""
     chosen = [names[int(digest([e.episode_id, seed])[:8], 16) % len(names)] for e in episodes]
     costs = [writing_costs(shelf, [name], e) for name, e in zip(chosen, episodes, strict=True)]
-    return Made([written_by(n) for n in chosen], [_as_play(c) for c in costs])
+    return Made([written_by(n) for n in chosen], [costs_in_play(c) for c in costs])
 
 
 def _made(fitted: Fitted, episodes: Sequence[Episode]) -> Made:
-    play = [_as_play(cost) for cost in fitted.costs(episodes)]
-    return Made(fitted.outcomes(episodes), play)
-
-
-def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Costs as evaluations write those of any env."""
-    return {
-        f"cost/{writer}/{name}": float(value)
-        for writer, cost in costs.items()
-        for name, value in vars(cost).items()
-    }
+    decided = fitted.decide(episodes)
+    return Made([d.outcome for d in decided], [costs_in_play(d.costs) for d in decided])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import Table, interval, label, p_value
-from train.analysis.rows import UNTRAINED
+from train.analysis.rows import SELF_CONSISTENCY, UNTRAINED
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -85,6 +84,7 @@ def _against_controls(runs: Sequence[ReportedRun]) -> Iterator[str]:
     names = {
         "empty_plan": "no plan",
         "shuffled_plan": "another book's plan",
+        SELF_CONSISTENCY: "the agent alone with as many tokens",
         "best_single": "the writer that is best on validation books",
     }
     for control, shown in names.items():
@@ -128,62 +128,6 @@ def _beyond(runs: Sequence[ReportedRun]) -> Iterator[str]:
 def _equals(p: float) -> str:
     shown = p_value(p)
     return shown if shown.startswith("<") else f"= {shown}"
-
-
-def leaderboard(groups: Sequence[Group]) -> Table:
-    """Experiments by improvement; on the frontier none is both better and generates less a play.
-
-    All members' tokens count. A run that does not say what it generated stands off the frontier.
-    """
-    entries = sorted((entry(group) for group in groups), key=lambda e: -e["improvement"])
-    costs = [(e["improvement"], e["tokens"]) for e in entries if e["tokens"] is not None]
-    rows = [
-        (
-            e["name"],
-            e["env"],
-            f"{e['improvement']:+.2f}",
-            e["sure"],
-            "unknown" if e["tokens"] is None else f"{e['tokens']:.0f}",
-            "yes" if _on_frontier((e["improvement"], e["tokens"]), costs) else "",
-        )
-        for e in entries
-    ]
-    columns = ("experiment", "env", "improvement (%)", "interval", "tokens per play")
-    return (*columns, "on the frontier"), rows
-
-
-def entry(group: Group) -> dict[str, Any]:
-    """An experiment's name and env, and over its seeds the mean improvement and tokens a play.
-
-    `sure` is the 95 % interval of a single seed, or from the worst to the best of several.
-    """
-    best = [run.best_row for run in group.runs]
-    generated = [_generated_tokens(row) for row in best]
-    known = [tokens for tokens in generated if tokens is not None]
-    means = [row["improvement"]["mean"] for row in best]
-    alone = interval(best[0]["improvement"]["ci95"])
-    over_seeds = f"{interval((min(means), max(means)))} over {len(means)} seeds"
-    return {
-        "name": group.name,
-        "env": str(group.first.config.get("env", {}).get("_target_", "")).rpartition(".")[2],
-        "improvement": fmean(means),
-        "sure": alone if len(means) == 1 else over_seeds,
-        "tokens": fmean(known) if len(known) == len(generated) else None,
-    }
-
-
-def _generated_tokens(row: Mapping[str, Any]) -> float | None:
-    """What all members together generated in a play, on average."""
-    play = row.get("play") or {}
-    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
-    return sum(found) if found else None
-
-
-def _on_frontier(own: tuple[float, float | None], all_of: Sequence[tuple[float, float]]) -> bool:
-    improvement, tokens = own
-    return tokens is not None and not any(
-        (i >= improvement and t <= tokens) and (i, t) != (improvement, tokens) for i, t in all_of
-    )
 
 
 def cost(groups: Sequence[Group]) -> Table:

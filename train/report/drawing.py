@@ -103,10 +103,16 @@ def _draw_lines(figure: Figure, axes: Axes) -> None:
 
 def _draw_points(figure: Figure, axes: Axes) -> None:
     markers = "osD^vP"
+    # Up at the cost at which the better one can be had, not between them.
+    best = [(s["x"][0], s["y"][0]) for s in figure.series if s["on_frontier"]]
+    axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8)
     for number, (color, series) in enumerate(zip(_colors(figure), figure.series, strict=True)):
         # There are more experiments than colours.
         marker = markers[number // len(COLORS) % len(markers)]
-        axes.plot(series["x"], series["y"], marker, color=color, label=series["name"])
+        fill = "full" if series["on_frontier"] else "none"
+        axes.plot(
+            series["x"], series["y"], marker, color=color, fillstyle=fill, label=series["name"]
+        )
     axes.set_xlabel(figure.x_label, color=INK)
     axes.set_ylabel(figure.y_label, color=INK)
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import label
-from train.report.answer import entry
+from train.report.leaderboard import Entry, is_on_frontier
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -25,7 +25,7 @@ class Figure:
     (many means in order) or `points`.
 
     A series of lines has `x`, `y`, `low`, `high`; one of dots or ranks has `labels`, `y`, `low`,
-    `high`; one of points has `x` and `y`.
+    `high`; one of points has `x`, `y`, and `on_frontier`, whether the line passes through it.
     An unknown bound is None. `levels` are horizontal lines with a name.
     """
 
@@ -64,20 +64,22 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
 
 
 def _frontier(groups: Sequence[Group]) -> Figure:
-    """Improvement against what was generated for it, of several experiments."""
-    entries = [entry(group) for group in groups]
-    known = [e for e in entries if e["tokens"] is not None]
+    """Improvement against what was read and written for it, of several experiments."""
+    entries = [Entry.of(group) for group in groups] if len(groups) > 1 else []
+    known = sorted((e for e in entries if e.tokens is not None), key=lambda e: e.tokens or 0.0)
+    best = [e for e in known if is_on_frontier(e, known)]
     series = [
-        {"name": e["name"], "x": [e["tokens"]], "y": [e["improvement"]]}
+        {"name": e.name, "x": [e.tokens], "y": [e.improvement.mean], "on_frontier": e in best}
         for e in known
         if len(known) > 1
     ]
     return Figure(
         "frontier",
         "Improvement and its cost",
-        "Means over the seeds. Further up is better, further left is cheaper.",
+        "Means over the seeds. Further up is better, further left is cheaper. The line joins those "
+        "than which none is both better and cheaper; the others are hollow.",
         "points",
-        "tokens generated a play, by all members",
+        "tokens read and written for a chapter, by all members",
         "improvement (%)",
         tuple(series),
         {},

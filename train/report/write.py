@@ -22,10 +22,11 @@ from train.analysis.exports import (
     write_tables,
 )
 from train.files import write_json, write_text
-from train.report.answer import QUESTION, answer, cost, leaderboard
+from train.report.answer import QUESTION, answer, cost
 from train.report.drawing import as_png, as_svg
 from train.report.examples import examples
 from train.report.figures import Figure, figures
+from train.report.leaderboard import Entry, leaderboard
 from train.report.runs import Group, ReportedRun
 
 PAGE, FIGURES = "report.html", "figures.jsonl"
@@ -45,7 +46,8 @@ def write_report(groups: Sequence[Group], folder: Path, num_examples: int) -> Pa
     (folder / "figures").mkdir(exist_ok=True)
     for figure in drawn:
         as_png(figure, folder / "figures" / f"{figure.name}.png")
-    tables = {"leaderboard": leaderboard(groups), "cost": cost(groups)}
+    entries = [Entry.of(group) for group in groups]
+    tables = {"leaderboard": leaderboard(entries), "cost": cost(groups)}
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", as_csv(table))
         write_text(folder / f"{name}.tex", as_latex(table))
@@ -110,8 +112,8 @@ def _tables(groups: Sequence[Group], shared: dict[str, Table]) -> list[dict[str,
     of_all = []
     if len(groups) > 1:
         caption = (
-            "On the frontier: none is both better and shorter. Intervals are those of the figures, "
-            "or from the worst seed to the best. File: leaderboard.csv."
+            "Tokens are those that all members and the generator read and write for a chapter. On "
+            "the frontier: none is both better and cheaper. File: leaderboard.csv."
         )
         of_all.append(_table("Leaderboard", shared["leaderboard"], caption))
     if shared["cost"][1]:

@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from train.analysis.paired import Measurements, compare
-from train.report.answer import answer, cost, leaderboard
+from train.report.answer import answer, cost
 from train.report.examples import examples
 from train.report.figures import figures
+from train.report.leaderboard import Entry, leaderboard
 from train.report.runs import Group, ReportedRun, grouped
 from train.report.write import write_report
+from train.statistics import Interval
 
 BOOKS = [f"book {i}" for i in range(8)]
 MakeRun = Callable[..., Path]
@@ -38,6 +40,7 @@ def evaluation(gain: float) -> dict[str, Any]:
         found = {"mean": mean, "ci95": ci95, "spread": {"p50": mean}}
         made = {"name": name, "improvement": found, "episodes": 8, "books": 8, "parts": parts}
         play = {"cost/policy/generated_tokens": 5.0, "cost/other/generated_tokens": 7.0}
+        play |= {"cost/policy/read_tokens": 50.0, "cost/other/read_tokens": 30.0}
         told = {"decoding": decoding, "texts": {"words": 4.0}, "play": play}
         return made | (told if decoding else {})
 
@@ -77,6 +80,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "revision.json").write_text('{"git": {"revision": "abc", "dirty": true}}')
         (folder / "evaluation.json").write_text(json.dumps(evaluation(gain)))
+        means = {"untrained greedy": -10.0, "trained greedy": gain - 10.0, "empty_plan": 0.0}
+        lines = [f"{book}/1,{row},{mean}" for row, mean in means.items() for book in BOOKS]
+        (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
         metrics = [
             {"step": step, "time_s": 10.0 * step, "improvement": seed + step, "step_time": 5.0}
             | ({"monitor/gain": 1.0 * step, "num_tokens": 100.0 * step} if step % 2 else {})
@@ -228,16 +234,38 @@ def test_on_the_frontier_none_is_both_better_and_cheaper(
     read: Callable[..., ReportedRun],
 ) -> None:
     groups = [Group("good", (read(gain=15.0),)), Group("bad", (read(gain=2.0),))]
-    columns, rows = leaderboard(groups)
-    assert columns[-1] == "on the frontier"
-    # In both, two members generate 5 and 7 tokens.
+    columns, rows = leaderboard([Entry.of(group) for group in groups])
+    assert (columns[0], columns[-1]) == ("experiment", "on the frontier")
+    # In both, two members read 50 and 30 tokens, and generate 5 and 7.
+    sure = "[+5.00, +5.00]", "+15.00", "[+15.00, +15.00]"
+    worse = "[-8.00, -8.00]", "+2.00", "[+2.00, +2.00]"
     assert [tuple(row) for row in rows] == [
-        ("good", "SoloPlanner", "+5.00", "[+4.00, +6.00]", "12", "yes"),
-        ("bad", "SoloPlanner", "-8.00", "[-9.00, -7.00]", "12", ""),
+        ("good", "SoloPlanner", "+5.00", *sure, "–", "80", "12", "yes"),
+        ("bad", "SoloPlanner", "-8.00", *worse, "–", "80", "12", ""),
     ]
-    both = Group("both", (read(seed=1, gain=15.0), read(seed=2, gain=12.0)))
-    _, (row,) = leaderboard([both])
-    assert row[2:4] == ("+3.50", "[+2.00, +5.00] over 2 seeds")
+
+
+def test_seeds_are_pooled_by_book(read: Callable[..., ReportedRun]) -> None:
+    found = Entry.of(Group("both", (read(seed=1, gain=15.0), read(seed=2, gain=12.0))))
+    # Each book has both seeds, so that no draw of books changes the mean.
+    assert found.improvement == Interval(3.5, (3.5, 3.5))
+    assert found.gain == Interval(13.5, (13.5, 13.5))
+
+
+def test_the_whole_is_ahead_where_it_beats_every_writer(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = json.loads((folder / "evaluation.json").read_text())
+    for row in found["rows"]:
+        row.pop("decoding", None)
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    rows = {"trained": 5.0, "untrained": -10.0, "writer_a": 0.0}
+    lines = [f"{book}/1,{row},{mean}" for row, mean in rows.items() for book in BOOKS]
+    # One writer is better on two of the eight books.
+    lines += [f"{book}/1,writer_b,{6.0 if i < 2 else 4.0}" for i, book in enumerate(BOOKS)]
+    (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
+    entry = Entry.of(Group("whole", (ReportedRun.read(folder),)))
+    assert entry.ahead is not None and entry.ahead.mean == 0.75
+    assert entry.gain is not None and entry.gain.mean == 15.0
 
 
 def test_examples_are_the_best_and_the_worst_with_shades(
