@@ -36,6 +36,7 @@ from rewards.types import Likelihood, LikelihoodScorer
 from train.analysis.breakdown import read_genres
 from train.analysis.rows import (
     ORACLE,
+    ROUNDING,
     SELF_CONSISTENCY,
     WRITER_ROW,
     Attempt,
@@ -196,7 +197,8 @@ class Evaluator:
         """The share of episodes on which the row is better than every one of the writers."""
         alone = [max(own) for own in zip(*(w.improvements for w in writers), strict=True)]
         is_ahead = [
-            float(whole > most) for whole, most in zip(row.improvements, alone, strict=True)
+            float(whole > most + ROUNDING)
+            for whole, most in zip(row.improvements, alone, strict=True)
         ]
         books = [episode.book_id for episode in self.episodes]
         return clustered_bootstrap(is_ahead, books, self.config.bootstrap_samples)

@@ -102,6 +102,25 @@ def test_the_table_has_every_agent_control_and_reference(
     assert "decoding" not in written["rows"][-1]
 
 
+def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
+) -> None:
+    whole = PlanParser(whole_answer_without_marker=True)
+    found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
+    together, alone = found.row("trained", "sampled"), found.row("self_consistency")
+    for play, own in zip(together.attempts, alone.attempts, strict=True):
+        wanted, spent = (a.play["cost/policy/generated_tokens"] for a in (play, own))
+        # At most the rest of one answer more.
+        assert wanted <= spent < wanted + SAMPLING.max_new_tokens
+        assert own.answer is not None and own.plan
+        # The generator writes once, whatever it took to arrive at the plan.
+        assert play.play["cost/generator/calls"] == own.play["cost/generator/calls"] == 1
+    compared = {(c.first, c.second) for c in found.comparisons}
+    assert ("trained sampled", "self_consistency") in compared
+    itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
+    assert "self_consistency" not in [row.name for row in itself.rows]
+
+
 def test_agents_need_not_share_a_tokenizer(
     evaluator: Callable[..., Evaluator], make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
@@ -120,25 +139,6 @@ def test_agents_need_not_share_a_tokenizer(
     scored = [[len(a.with_plan.token_nll) for a in row.attempts] for row in rows]
     assert all(lengths == scored[0] for lengths in scored)
     assert all(a.plan for row in rows[:4] for a in row.attempts)
-
-
-def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
-    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
-) -> None:
-    whole = PlanParser(whole_answer_without_marker=True)
-    found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
-    together, alone = found.row("trained", "sampled"), found.row("self_consistency")
-    for play, own in zip(together.attempts, alone.attempts, strict=True):
-        wanted, spent = (a.play["cost/policy/generated_tokens"] for a in (play, own))
-        # At most the rest of one answer more.
-        assert wanted <= spent < wanted + SAMPLING.max_new_tokens
-        assert own.answer is not None and own.plan
-        # The generator writes once, whatever it took to arrive at the plan.
-        assert play.play["cost/generator/calls"] == own.play["cost/generator/calls"] == 1
-    compared = {(c.first, c.second) for c in found.comparisons}
-    assert ("trained sampled", "self_consistency") in compared
-    itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
-    assert "self_consistency" not in [row.name for row in itself.rows]
 
 
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(

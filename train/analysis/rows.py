@@ -22,6 +22,8 @@ UNTRAINED, TRAINED = "untrained", "trained"
 ORACLE = "oracle"
 SELF_CONSISTENCY = "self_consistency"
 """The row of an agent that worked alone, at the cost of a collaboration."""
+ROUNDING = 1e-3
+"""Points of improvement; the same chapter scored in another batch differs by less."""
 WRITER_ROW, WITHOUT_ROW = "writer_", "without_"
 """What rows of one writer, and of an ensemble without one writer, are called."""
 

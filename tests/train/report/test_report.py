@@ -260,8 +260,9 @@ def test_the_whole_is_ahead_where_it_beats_every_writer(make_run: MakeRun) -> No
     (folder / "evaluation.json").write_text(json.dumps(found))
     rows = {"trained": 5.0, "untrained": -10.0, "writer_a": 0.0}
     lines = [f"{book}/1,{row},{mean}" for row, mean in rows.items() for book in BOOKS]
-    # One writer is better on two of the eight books.
-    lines += [f"{book}/1,writer_b,{6.0 if i < 2 else 4.0}" for i, book in enumerate(BOOKS)]
+    # One writer is better on the first book, and on the second it is the one that was chosen.
+    best = [6.0, 5.0 - 1e-5] + [4.0] * 6
+    lines += [f"{book}/1,writer_b,{mean}" for book, mean in zip(BOOKS, best, strict=True)]
     (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
     entry = Entry.of(Group("whole", (ReportedRun.read(folder),)))
     assert entry.ahead is not None and entry.ahead.mean == 0.75
