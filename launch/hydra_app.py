@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from launch.cli import EXIT_OK, Command, report
 from launch.explain import UnknownSetting, explain, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
+from launch.sweeps import sweeper
 from train import ranks
 from train.config.hints import did_you_mean
 from train.monitors.stop import StoppedByMonitor
@@ -54,6 +55,8 @@ def run_with_hydra(
     overrides, options = split_arguments(argv)
     config_name = command.config_name
     is_sweep = bool({"--multirun", "-m"} & set(options))
+    if is_sweep:
+        sweeper.register()
     if is_sweep and ranks.num_processes() > 1:
         raise ValueError(
             "--multirun: the jobs of a sweep run in one process each; start several processes "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,11 @@ class Trial:
 def note(sweep: Path, number: int, **told: Any) -> None:
     """Adds a line about a trial; processes may do so at once."""
     sweep.mkdir(parents=True, exist_ok=True)
-    with (sweep / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"trial": number, **told}, ensure_ascii=False) + "\n")
+    line = json.dumps({"trial": number, **told}, ensure_ascii=False) + "\n"
+    with (sweep / FILE).open("ab+") as file:
+        # A line that a crash or a full disk cut short spoils no other.
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        file.write((b"" if file.read() in (b"", b"\n") else b"\n") + line.encode("utf-8"))
 
 
 def write_end(run: Path, status: int, message: str) -> None:
@@ -58,9 +62,10 @@ def read_trials(sweep: Path) -> list[Trial]:
     asked: dict[int, list[str]] = {}
     errors: dict[int, str] = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
-        if not line:
+        try:
+            told = json.loads(line)
+        except ValueError:
             continue
-        told = json.loads(line)
         number = told["trial"]
         if "overrides" in told:
             # Asked once more: what went wrong before no longer counts.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from launch.jobs.job import Job
+from launch.jobs.job import Job, JobFolder
 from launch.jobs.settings import LaunchSettings
 
 
@@ -51,3 +51,11 @@ def backend_of(name: str) -> Backend:
     from launch.jobs.kubernetes import KubernetesBackend
 
     return KubernetesBackend()
+
+
+def state_of(folder: JobFolder) -> str | None:
+    """Of the job that was launched in this folder; None where there is none, or it has ended."""
+    if not folder.record_path.exists():
+        return None
+    job = folder.read()
+    return backend_of(job.backend).state(job) if job.id else None

@@ -8,7 +8,6 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from filelock import Timeout
 
@@ -16,6 +15,9 @@ from launch.jobs.job import Job
 from launch.jobs.node import alive_lock
 from launch.jobs.settings import LaunchSettings, LocalSettings
 from launch.jobs.shell import render
+
+# Scripts that this process started, by their ids: their statuses are for `wait` to take.
+_started: dict[str, subprocess.Popen[bytes]] = {}
 
 
 class LocalBackend:
@@ -43,7 +45,7 @@ class LocalBackend:
     def submit(self, job: Job, settings: LaunchSettings) -> Job:
         assert isinstance(settings, LocalSettings)
         out = job.folder.scheduler_log_path.open("a") if settings.detach else None
-        started = subprocess.Popen(
+        process = subprocess.Popen(
             self.command(job, settings),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -53,7 +55,8 @@ class LocalBackend:
         )
         if out is not None:
             out.close()
-        return job.with_id(str(started.pid))
+        _started[str(process.pid)] = process
+        return job.with_id(str(process.pid))
 
     def state(self, job: Job) -> str | None:
         # Between two attempts only the script is there; without it a node may live on for a while.
@@ -65,21 +68,22 @@ class LocalBackend:
             os.kill(int(job.id), signal.SIGTERM)
 
 
-def wait(job: Job) -> NoReturn:
-    """Until a job that this process started ends, with its status.
+def wait(job: Job) -> int:
+    """The status of a job that this process started, when it ends.
 
     Ctrl-C and signals are passed on, and the job gets the time to save.
     """
-    assert job.id is not None
-    script = int(job.id)
+    script = _started[job.id or ""]
 
     def pass_on(number: int, _: object) -> None:
-        os.kill(script, signal.SIGTERM)
+        script.send_signal(signal.SIGTERM)
 
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, pass_on)
-    _, status = os.waitpid(script, 0)
-    raise SystemExit(os.waitstatus_to_exitcode(status))
+    signals = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, pass_on) for number in signals}
+    status = script.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return status
 
 
 def _script_lives(job: Job) -> bool:

@@ -57,6 +57,8 @@ def _play(job: Job, per_node: dict[str, int]) -> int:
     ]
 
     def leave(number: int, frame: object) -> None:
+        # Ray tells every process of the job, and so does its script: once is enough.
+        signal.signal(number, signal.SIG_IGN)
         for node in placed:
             ray.cancel(node)
 

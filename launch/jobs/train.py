@@ -22,7 +22,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from launch.jobs.backend import Backend, backend_of
+from launch.cli import EXIT_PREEMPTED
+from launch.jobs.backend import Backend, backend_of, state_of
 from launch.jobs.job import Job, JobFolder
 from launch.jobs.local import wait
 from launch.jobs.prefetch import pinned
@@ -81,7 +82,10 @@ def run(config: DictConfig) -> None:
     print(f"{job.backend} job {job.id}: nextchapter launch status {shown}", flush=True)
     # The run's folder is free again: the job takes it.
     if isinstance(launch, LocalSettings) and not launch.detach:
-        wait(job)
+        status = wait(job)
+        # The trials of a sweep come one after the other, unless it was asked to leave.
+        if HydraConfig.get().mode != RunMode.MULTIRUN or status == EXIT_PREEMPTED:
+            raise SystemExit(status)
 
 
 def with_revisions(content: dict[str, Any], commits: Mapping[str, str]) -> dict[str, Any]:
@@ -142,14 +146,6 @@ def _folder(settings: RunConfig, content: dict[str, Any], path: Path) -> RunFold
     return RunFolder.create(path, content)
 
 
-def _state(folder: JobFolder) -> str | None:
-    """Of the job that was launched in this folder, as long as it has not ended."""
-    if not folder.record_path.exists():
-        return None
-    earlier = folder.read()
-    return backend_of(earlier.backend).state(earlier) if earlier.id else None
-
-
 def is_run(path: Path) -> bool:
     return RunFolder(path).config_path.exists()
 
@@ -169,7 +165,7 @@ def why_not_again(path: Path, content: Mapping[str, Any], retry_failed: bool) ->
         )
     if folder.evaluation_path.is_file():
         return "done already"
-    if state := _state(JobFolder(path)):
+    if state := state_of(JobFolder(path)):
         return f"its job is {state}"
     end = path / END
     if end.is_file() and not retry_failed:
@@ -178,7 +174,7 @@ def why_not_again(path: Path, content: Mapping[str, Any], retry_failed: bool) ->
 
 
 def _refuse_second(folder: JobFolder) -> None:
-    state = _state(folder)
+    state = state_of(folder)
     if state is not None:
         earlier = folder.read()
         raise ValueError(

@@ -122,7 +122,7 @@ class SlurmCluster:
     def start(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                [*_normal_priority(), *command],
+                [*normal_priority(), *command],
                 env=self.environment,
                 stdout=out,
                 stderr=out,
@@ -130,7 +130,7 @@ class SlurmCluster:
             )
 
 
-def _normal_priority() -> list[str]:
+def normal_priority() -> list[str]:
     """Where these tests run with a lower one: a daemon that starves is taken for dead."""
     niceness = os.nice(0)
     return ["nice", "-n", str(-niceness)] if niceness > 0 and os.getuid() == 0 else []
@@ -151,7 +151,7 @@ def slurm_cluster(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "state").mkdir()
-    ports = _free_ports(1 + len(NODES))
+    ports = free_ports(1 + len(NODES))
     host = socket.gethostname().partition(".")[0]
     nodes = "\n".join(
         f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus_per_node} "
@@ -281,7 +281,7 @@ def _kill(pid: int) -> None:
         return
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:

@@ -142,6 +142,36 @@ def test_a_run_over_two_nodes_that_is_preempted_and_loses_a_node_ends_as_the_und
     assert f"attempt {job_id}.2: done" in shown
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            ("launch.device=cpu", "launch.partition=alll"),
+            "launch.partition: no 'alll'; did you mean 'all'? there is all",
+        ),
+        (
+            ("gpus_per_node=8",),
+            "hardware.gpus_per_node: 8 asked for, and the largest node of any partition has 0; ask "
+            "for fewer on more nodes, or set launch.device=cpu",
+        ),
+        (("launch.device=cpu", "nodes=3"), "launch: sbatch refused the job ("),
+        (("launch.device=cpu", "launch.time=10-00:00:00"), "launch: sbatch refused the job ("),
+        (("launch.device=cpu", "launch.memory=9000T"), "launch: sbatch refused the job ("),
+    ],
+)
+def test_what_this_slurm_cannot_run_is_one_line_and_leaves_no_file(
+    slurm: SlurmCluster, tmp_path: Path, settings: tuple[str, ...], says: str
+) -> None:
+    refused = nextchapter(
+        slurm, tmp_path / "here", "launch", "train", "launch=slurm", "run_dir=run", *settings
+    )
+    assert refused.returncode == 2, refused.stdout
+    (line,) = refused.stderr.strip().splitlines()
+    print(line)
+    assert says in line
+    assert list((tmp_path / "here").rglob("*")) == []
+
+
 def test_a_sweep_of_eight_trials_reports_seven_results_and_the_one_that_failed(
     slurm: SlurmCluster, tmp_path: Path
 ) -> None:

@@ -70,6 +70,12 @@ def test_a_run_that_says_nothing_for_long_is_called_quiet(watched: Callable[...,
     assert dict(rows(Watched.read(folder, now=1111.0)))["quiet"] == "2 min ago"
 
 
+def test_a_clock_that_was_set_back_calls_no_run_quiet(watched: Callable[..., Path]) -> None:
+    run = Watched.read(watched({"step": 1, "time_s": 1000.0, **LINE}), now=-50_000.0)
+    assert not run.is_quiet and run.age_s == 0.0
+    assert dict(rows(run))["last sign"] == "0 s ago"
+
+
 def test_only_the_newest_alarms_are_shown(watched: Callable[..., Path]) -> None:
     probe = {"monitor": "gain", "meaning": "what it is", "at_start": 0.0}
     run = Watched.read(

@@ -63,12 +63,14 @@ def run(config: DictConfig) -> None:
 def _report_sweep(settings: ReportConfig, sweep: str) -> None:
     from rich.table import Table
 
+    from train.objective import Objective
     from train.report.sweep import read_results, write_sweep
 
-    results = read_results(Path(sweep), settings.decoding)
+    objective = Objective.of_sweep(Path(sweep), settings.decoding)
+    results = read_results(Path(sweep), objective)
     folder = Path(settings.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    columns, rows = write_sweep(results, folder)
+    columns, rows = write_sweep(results, objective, folder)
     shown = Table(*columns)
     for row in rows:
         shown.add_row(*row)
@@ -76,7 +78,7 @@ def _report_sweep(settings: ReportConfig, sweep: str) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
     console.print(shown)
     failed = sum(result.trial.state == "failed" for result in results)
-    found = sum(result.improvement is not None for result in results)
+    found = sum(result.value is not None for result in results)
     console.print(
         f"{found} of {len(results)} trials have a result, {failed} failed; files in {folder}",
         highlight=False,

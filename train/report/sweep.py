@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,38 +9,37 @@ from pathlib import Path
 import numpy as np
 
 from train.analysis.exports import Table, as_csv, as_latex
-from train.analysis.rows import TRAINED
 from train.files import write_json, write_text
+from train.objective import IMPROVEMENT, Objective
 from train.report.sweep_drawing import draw_importance, draw_parallel
-from train.run_folder import RunFolder
 from train.trials import Trial, read_trials
 
 
 @dataclass(frozen=True)
 class Result:
-    """A trial, and what its agent reached: improvement in per cent, None without a result."""
+    """A trial, and what it reached by the sweep's objective; None without a result."""
 
     trial: Trial
-    improvement: float | None
+    value: float | None
 
 
-def read_results(sweep: Path, decoding: str) -> list[Result]:
-    """All trials; `decoding` says which row of a trained agent is its result, where it has it."""
-    return [Result(trial, _improvement(trial, decoding)) for trial in read_trials(sweep)]
+def read_results(sweep: Path, objective: Objective) -> list[Result]:
+    """All trials, with what the objective makes of them."""
+    return [Result(trial, objective.value(trial)) for trial in read_trials(sweep)]
 
 
-def write_sweep(results: Sequence[Result], folder: Path) -> Table:
+def write_sweep(results: Sequence[Result], objective: Objective, folder: Path) -> Table:
     """Writes tables and pictures into `folder` and gives the table of all trials."""
     varied = varied_settings(results)
-    table = _table(results, varied)
-    found = [result for result in results if result.improvement is not None]
+    table = _table(results, varied, objective)
+    found = [result for result in results if result.value is not None]
     shares = importance(found, varied)
     write_text(folder / "trials.csv", as_csv(table))
     write_text(folder / "trials.tex", as_latex(table))
     failed = [r.trial for r in results if r.trial.state == "failed"]
     summary = {
-        "best": _described(best(found)) if found else None,
-        "trials": [_described(result) for result in results],
+        "best": _described(best(found, objective), objective) if found else None,
+        "trials": [_described(result, objective) for result in results],
         "failed": [{"trial": t.number, "error": t.error} for t in failed],
         "importance": shares,
     }
@@ -49,8 +47,9 @@ def write_sweep(results: Sequence[Result], folder: Path) -> Table:
     (folder / "figures").mkdir(exist_ok=True)
     if len(found) > 1 and varied:
         rows = [[r.trial.settings.get(name, "") for name in varied] for r in found]
-        values = [r.improvement for r in found if r.improvement is not None]
-        draw_parallel(varied, rows, values, folder / "figures" / "parallel_coordinates.png")
+        values = [r.value for r in found if r.value is not None]
+        picture = folder / "figures" / "parallel_coordinates.png"
+        draw_parallel(varied, rows, objective.label, values, picture)
         draw_importance(shares, folder / "figures" / "importance.png")
     return table
 
@@ -62,8 +61,8 @@ def varied_settings(results: Sequence[Result]) -> list[str]:
     return [name for name in names if len(values[name]) > 1]
 
 
-def best(found: Sequence[Result]) -> Result:
-    return max(found, key=lambda result: result.improvement or 0.0)
+def best(found: Sequence[Result], objective: Objective) -> Result:
+    return min(found, key=lambda result: objective.sort_key(result.value or 0.0))
 
 
 def importance(found: Sequence[Result], varied: Sequence[str]) -> dict[str, float]:
@@ -72,7 +71,7 @@ def importance(found: Sequence[Result], varied: Sequence[str]) -> dict[str, floa
     Where values come up more than once it is that between their means (eta squared, which favours
     settings with many values); where all differ, the squared rank correlation.
     """
-    results = np.array([result.improvement for result in found], dtype=float)
+    results = np.array([result.value for result in found], dtype=float)
     if len(results) < 2 or results.std() == 0:
         return dict.fromkeys(varied, 0.0)
     shares = {}
@@ -104,38 +103,30 @@ def _rank_correlation(values: Sequence[str], results: np.ndarray) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _improvement(trial: Trial, decoding: str) -> float | None:
-    if trial.state != "done":
-        return None
-    path = RunFolder(trial.path).evaluation_path
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    own = {row["decoding"]: row for row in rows if row["name"] == TRAINED}
-    row = own.get(decoding) or next(iter(own.values()))
-    return float(row["improvement"]["mean"])
-
-
-def _table(results: Sequence[Result], varied: Sequence[str]) -> Table:
+def _table(results: Sequence[Result], varied: Sequence[str], objective: Objective) -> Table:
     def key(result: Result) -> tuple[bool, float]:
-        return result.improvement is None, -(result.improvement or 0.0)
+        return result.value is None, objective.sort_key(result.value or 0.0)
+
+    percent = objective.metric == IMPROVEMENT
 
     rows = [
         (
             str(result.trial.number),
             *(result.trial.settings.get(name, "–") for name in varied),
-            "–" if result.improvement is None else f"{result.improvement:+.2f}",
+            "–" if result.value is None else f"{result.value:{'+.2f' if percent else '.4g'}}",
             result.trial.state + (f": {result.trial.error}" if result.trial.error else ""),
         )
         for result in sorted(results, key=key)
     ]
-    return ("trial", *varied, "improvement (%)", "state"), rows
+    return ("trial", *varied, objective.label, "state"), rows
 
 
-def _described(result: Result) -> Mapping[str, object]:
+def _described(result: Result, objective: Objective) -> Mapping[str, object]:
     trial = result.trial
     return {
         "trial": trial.number,
         "run": str(trial.path),
         "settings": dict(trial.settings),
-        "improvement": result.improvement,
+        objective.metric: result.value,
         "state": trial.state,
     }

@@ -19,12 +19,16 @@ _WIDE = 50
 
 
 def draw_parallel(
-    names: Sequence[str], rows: Sequence[Sequence[str]], results: Sequence[float], path: Path
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    label: str,
+    results: Sequence[float],
+    path: Path,
 ) -> None:
-    """A line for each trial through its settings to its result, the better the lighter."""
+    """A line for each trial through its settings to its result, the higher the lighter."""
     axes_of = [_axis([row[i] for row in rows]) for i in range(len(names))]
     axes_of.append(_axis([repr(value) for value in results]))
-    titles = [*names, "improvement (%)"]
+    titles = [*names, label]
     with matplotlib.rc_context(STYLE):
         canvas, axes = plt.subplots(figsize=(1.6 * len(titles) + 1.2, 3.4), layout="constrained")
         shade = Normalize(min(results), max(results))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from launch.jobs.heartbeat import HangWatch, beat_path, read_beat
 from train.files import write_json
@@ -88,6 +91,19 @@ def test_a_run_hangs_when_all_stand_still_and_not_while_one_moves(tmp_path: Path
     line = watch.hung()
     assert line is not None and "rank 0 at gloo.py:1 (wait)" in line
     assert line.startswith("no process has moved for 101 s (launch.hang_after_s)")
+
+
+@pytest.mark.parametrize("days", [-3650, 3650])
+def test_a_clock_that_jumps_makes_no_hang_and_hides_none(tmp_path: Path, days: int) -> None:
+    watch = HangWatch(tmp_path, 1, hang_after_s=100)
+    for number, still_s in ((1, 2.0), (2, 3.0)):
+        say(tmp_path, 0, number, still_s)
+        # What the clocks of a node and of its disk say of the beat.
+        there = time.time() + days * 86400
+        os.utime(beat_path(tmp_path, 0), (there, there))
+        assert watch.hung() is None
+    say(tmp_path, 0, 3, 101.0)
+    assert watch.hung() is not None
 
 
 def test_a_process_that_falls_silent_counts_as_one_that_stands(tmp_path: Path) -> None:

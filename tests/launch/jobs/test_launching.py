@@ -92,6 +92,26 @@ def test_a_run_whose_job_sbatch_refuses_is_taken_back(
     assert files(here) == []
 
 
+def test_a_second_job_in_the_run_of_pods_that_wait_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    program = programs / "kubectl"
+    program.write_text('#!/bin/sh\ncase "$1 $2" in "get trainjob") echo "{}" ;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    where = ("launch=kubernetes", "launch.volume_claim=books", f"launch.mount={tmp_path}")
+    assert main(["launch", "train", *where, "run_dir=run"]) == 0
+    assert "kubernetes job nextchapter-run-" in capsys.readouterr().out
+    submitted = (tmp_path / "run" / "job" / "job.json").read_text()
+    assert main(["launch", "train", *where, "resume=run"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "is Created in this run; wait for its end, or nextchapter launch cancel" in line
+    assert (tmp_path / "run" / "job" / "job.json").read_text() == submitted
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -111,6 +111,7 @@ def story(ray: Any, cluster: Cluster, folder: Path) -> dict[str, Any]:
     }
     cluster.add_node(num_cpus=1, **LOOPBACK)
     seen["joined"] = told.until_two_work()
+    seen["joined_two"] = told.score(16)
     told.pool.close()
     free(ray, "story", 2)
     return seen

@@ -46,7 +46,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Seen:
     return json.loads((folder / "seen.json").read_text())
 
 
-@pytest.mark.parametrize("act", ["worker_killed", "node_killed", "one_left", "joined"])
+@pytest.mark.parametrize(
+    "act", ["worker_killed", "node_killed", "one_left", "joined", "joined_two"]
+)
 def test_whoever_dies_each_group_has_its_own_answer_once(seen: Seen, act: str) -> None:
     assert seen[act]["wrong"] == 0
     assert seen[act]["answers"] == seen[act]["groups"]
@@ -65,10 +67,14 @@ def test_without_the_node_the_other_works_alone_until_one_joins(seen: Seen) -> N
     assert set(seen["joined"]["nodes"]) != set(seen["node_killed"]["nodes"])
 
 
-def test_two_workers_are_faster_than_one(seen: Seen) -> None:
-    two, one = seen["two"]["groups_per_s"], seen["one_left"]["groups_per_s"]
-    print(f"groups a second that wait 0.15 s each: {two:.1f} by two workers, {one:.1f} by one")
+def test_two_workers_are_faster_than_one_and_so_they_are_again_when_one_joins(seen: Seen) -> None:
+    two, one, again = (seen[act]["groups_per_s"] for act in ("two", "one_left", "joined_two"))
+    print(
+        f"groups a second that wait 0.15 s each: {two:.1f} by two workers, {one:.1f} by the one "
+        f"that is left, {again:.1f} when another one joined"
+    )
     assert two > 1.1 * one
+    assert again > 1.1 * one
 
 
 def test_the_pool_gives_the_numbers_of_one_process(seen: Seen) -> None:

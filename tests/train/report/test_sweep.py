@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import main
+from train.objective import Objective
 from train.report.sweep import importance, read_results, varied_settings
 from train.trials import note, read_trials, write_end
 
@@ -46,8 +47,32 @@ def test_what_was_refused_counts_no_longer_when_it_is_asked_again(sweep: Path) -
     assert read_trials(sweep)[5].state == "unfinished"
 
 
+def test_a_line_that_a_full_disk_cut_short_spoils_no_other(sweep: Path) -> None:
+    with (sweep / "trials.jsonl").open("a") as file:
+        file.write('{"trial": 7, "overr')
+    note(sweep, 8, overrides=["seed=8"])
+    assert [trial.number for trial in read_trials(sweep)] == [*range(7), 8]
+
+
+def test_a_sweep_that_asked_for_the_least_of_a_metric_has_that_as_its_best(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = {"arguments": [], "metric": "kl", "direction": "minimize"}
+    (sweep / "search.json").write_text(json.dumps(said))
+    for number, kl in enumerate((0.25, 0.125, 0.5, 1.0)):
+        lines = [{"step": 1, "kl": 9.0}, {"step": 2, "kl": kl}, {"step": 3}]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (sweep / str(number) / "metrics.jsonl").write_text(text)
+    assert main(["report", f"sweep={sweep}", "run_dir=out"]) == 0
+    found = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    assert (found["best"]["trial"], found["best"]["kl"]) == (1, 0.125)
+    table = (tmp_path / "out" / "trials.csv").read_text().splitlines()
+    assert table[0].split(",")[-2] == "kl" and table[1].startswith("1,")
+
+
 def test_a_setting_explains_the_variance_between_its_means(sweep: Path) -> None:
-    found = [r for r in read_results(sweep, "sampled") if r.improvement is not None]
+    found = [r for r in read_results(sweep, Objective()) if r.value is not None]
     # Around 3: the rates' means are 5 and 1, the seeds' 2 and 4; squares 4·4 and 4·1 of 20.
     assert importance(found, varied_settings(found)) == pytest.approx(
         {"trainer.learning_rate": 0.8, "seed": 0.2}
@@ -75,7 +100,8 @@ def test_the_report_lists_the_best_first_and_the_failures_with_their_errors(
 
 
 def test_the_other_decoding_can_be_the_result(sweep: Path) -> None:
-    assert read_results(sweep, "greedy")[1].improvement == -6.0
+    results = read_results(sweep, Objective.of_sweep(sweep, "greedy"))
+    assert results[1].value == -6.0
 
 
 def test_a_folder_without_a_sweep_is_one_line(

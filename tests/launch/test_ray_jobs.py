@@ -1,0 +1,125 @@
+"""A training as a job of a real Ray: followed, refused a second time, cancelled, resumed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_cluster import RayJobs, ray_cluster
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.cluster,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
+    ),
+]
+
+TINY = (
+    *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
+    *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
+    *("reward.rules.truncated=score", "monitors=off"),
+    *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
+    # So many that it is not over before it is cancelled.
+    *("trainer.max_steps=2000", "trainer.save_steps=2000", "trainer.num_generations=4"),
+    *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=8"),
+    *("trainer.max_completion_length=16", "sampling.max_new_tokens=16"),
+    *("evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
+    *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
+)
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Iterator[RayJobs]:
+    with ray_cluster(tmp_path_factory.mktemp("ray"), repository) as cluster:
+        yield cluster
+
+
+def nextchapter(
+    ray: RayJobs, folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "launch", "launch", *arguments],
+        cwd=folder,
+        env={**ray.environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def place(ray: RayJobs) -> tuple[str, ...]:
+    return ("launch=ray", f"launch.address={ray.address}", "launch.device=cpu")
+
+
+def logged_steps(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return path.read_text(encoding="utf-8").count('"learning_rate"') if path.exists() else 0
+
+
+def status_when(ray: RayJobs, folder: Path, word: str) -> str:
+    """What `launch status` shows once the word is in it."""
+    give_up = time.monotonic() + 600
+    while word not in (shown := nextchapter(ray, folder, "status", "run").stdout):
+        assert time.monotonic() < give_up, shown
+        time.sleep(1)
+    return shown
+
+
+def test_a_job_is_followed_cancelled_with_a_checkpoint_and_goes_on_to_its_end(
+    ray: RayJobs, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    launched = nextchapter(ray, tmp_path, "train", *place(ray), "run_dir=run", *TINY)
+    assert launched.returncode == 0, launched.stderr[-3000:]
+    record = json.loads((run / "job" / "job.json").read_text())
+    assert launched.stdout.startswith(f"ray job {record['id']}: nextchapter launch status run")
+    assert ray.environment["RAY_AUTH_TOKEN"] not in (run / "job" / "job.sh").read_text()
+    give_up = time.monotonic() + 600
+    while logged_steps(run) < 1:
+        assert time.monotonic() < give_up, nextchapter(ray, tmp_path, "status", "run").stdout
+        time.sleep(0.2)
+    shown = nextchapter(ray, tmp_path, "status", "run").stdout
+    assert f"ray job {record['id']}: RUNNING" in shown
+    assert f"attempt {record['submission']}.0: running, last moved" in shown
+    second = nextchapter(ray, tmp_path, "train", *place(ray), "resume=run")
+    assert second.returncode == 2 and second.stderr.count("\n") == 1
+    assert f"ray job {record['id']} is RUNNING in this run" in second.stderr
+
+    assert nextchapter(ray, tmp_path, "cancel", "run").returncode == 0
+    shown = status_when(ray, tmp_path, "ended")
+    assert "asked to leave, with a checkpoint: nextchapter train: stopped by SIGTERM" in shown
+    steps = logged_steps(run)
+    assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 2000
+    assert json.loads((run / "job" / "end.json").read_text())["status"] == 130
+    assert "reinforcement ..." in nextchapter(ray, tmp_path, "logs", "run").stdout
+
+    rest = (*place(ray), "resume=run", f"trainer.max_steps={steps + 1}")
+    again = nextchapter(ray, tmp_path, "train", *rest)
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert ": done" in status_when(ray, tmp_path, "ended")
+    assert logged_steps(run) == steps + 1 and (run / "evaluation.json").exists()
+
+
+def test_a_token_that_the_cluster_refuses_is_one_line(ray: RayJobs, tmp_path: Path) -> None:
+    wrong = {"RAY_AUTH_TOKEN": "0" * 64}
+    refused = nextchapter(ray, tmp_path, "train", *place(ray), "run_dir=run", **wrong)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.strip().splitlines()
+    assert f"launch.address: Ray at {ray.address} refused" in line
+    assert line.endswith("RAY_AUTH_TOKEN is set")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_than_the_cluster_has_is_one_line(ray: RayJobs, tmp_path: Path) -> None:
+    more = ("launch.cpus_per_node=64", "launch.rendezvous_timeout_s=5", "run_dir=run")
+    assert nextchapter(ray, tmp_path, "train", *place(ray), *more, *TINY).returncode == 0
+    shown = status_when(ray, tmp_path, "ended")
+    assert "refused: hardware.nodes: 1 hosts with {'CPU': 64.0} each; Ray has" in shown
