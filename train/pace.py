@@ -22,13 +22,14 @@ class Steps:
 
     @contextmanager
     def shown(self, progress: ProgressDisplay, planned: Mapping[str, int]) -> Iterator[None]:
-        """A stage of so many steps of each kind; at its end it tells what had been done before."""
+        """A stage of so many steps of each kind; at its end it tells how many had been done."""
         left = self._time_left = TimeLeft(planned, free=(UNCHANGED,))
         with progress.stage("evaluate", left.planned) as advance:
             self._advance = advance
             yield
         if left.done_before:
-            progress.say(f"evaluate: {left.done_before} of {left.planned} had been done before")
+            known = f"{left.done_before} of {left.planned}"
+            progress.say(f"evaluate: {known} were taken from the journal")
 
     def did(self, kind: str, steps: int, seconds: float | None, note: str) -> None:
         """`seconds` is None for what an earlier evaluation did."""

@@ -185,9 +185,9 @@ def test_what_an_earlier_evaluation_did_is_told_and_not_done_again(
         made.table({}, SAMPLING, ProgressDisplay(Console(file=text, width=120)))
         return text.getvalue()
 
-    assert "had been done before" not in shown()
+    assert "from the journal" not in shown()
     # Six rows of plans and the chapters without their context, of six episodes each.
-    assert "evaluate: 42 of 42 had been done before" in shown()
+    assert "evaluate: 42 of 42 were taken from the journal" in shown()
 
 
 def test_the_empty_plan_is_exactly_zero(

@@ -35,16 +35,16 @@ class JudgeConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """A model on this machine; empty where `agent` judges."""
-    agent: Component | None = None
-    """Any agent instead, such as an endpoint: `agent@judge.agent=endpoint`."""
-    cache_dir: str = ".cache/nextchapter"
-    """Where the answers of `agent` are kept, so that none is paid for twice."""
     name: Annotated[str, Field(min_length=1)] = "judge"
     """The annotator of the judgments that it makes."""
     sampling: Sampling = field(default_factory=partial(Sampling, temperature=0.0))
     batch_size: Annotated[int, Field(gt=0)] = 8
     """Conversations that the judge answers at once, and answers of `agent` that a kill may lose."""
     wording: JudgeWording = field(default_factory=JudgeWording)
+    agent: Component | None = None
+    """Any agent instead, such as an endpoint: `agent@judge.agent=endpoint`."""
+    cache_dir: str = ".cache/nextchapter"
+    """Where the answers of `agent` are kept, so that none is paid for twice."""
 
 
 def judge(

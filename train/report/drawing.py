@@ -69,7 +69,9 @@ def _drawn(figure: Figure) -> Canvas:
             _draw_ranks(figure, axes)
         else:
             num_labels = max(len(series["labels"]) for series in figure.series)
-            height = 0.8 + 0.24 * num_labels + 0.1 * len(figure.series)
+            # The series of a label stand beneath each other.
+            per_label = max(0.24, 0.14 + 0.07 * len(figure.series))
+            height = 0.9 + per_label * num_labels
             canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")
             _draw_dots(figure, axes)
         _plain_axes(axes)

@@ -206,7 +206,8 @@ def _parts(groups: Sequence[Group]) -> Iterator[Figure]:
         "words": "Improvement by length of the chapter",
     }
     # Of several experiments one seed each, or there would be too many series.
-    runs = [(g.name, run) for g in groups for run in (g.runs if len(groups) == 1 else g.runs[:1])]
+    is_alone = len(groups) == 1
+    runs = [(g.name, run) for g in groups for run in (g.runs if is_alone else g.runs[:1])]
     for by, title in titles.items():
         series = []
         for name, run in runs:
@@ -215,11 +216,12 @@ def _parts(groups: Sequence[Group]) -> Iterator[Figure]:
                 parts = sorted(parts, key=lambda p: -p["mean"])
             if parts:
                 dots = ((p["label"], p["mean"], p["ci95"]) for p in parts)
-                series.append(_dots(f"{name}, seed {run.seed}", dots))
+                seed = f"seed {run.seed}"
+                series.append(_dots(seed if is_alone else f"{name}, {seed}", dots))
         labels = {part_label for s in series for part_label in s["labels"]}
         if by == "words" and any(len(s["labels"]) < len(labels) for s in series):
             # Each seed has thirds of its own.
-            series = series[:1] if len(groups) == 1 else series
+            series = series[:1] if is_alone else series
         is_long = by == "book" and len(labels) > MOST_NAMED_BOOKS
         whose = f" of {series[0]['name']}" if len(series) == 1 else ""
         caption = (

@@ -186,7 +186,8 @@ def test_any_agent_can_judge_and_is_paid_once(tmp_path: Path) -> None:
 
 
 def test_two_judges_at_once_are_refused(tmp_path: Path) -> None:
-    both = JudgeConfig(ModelConfig("folder"), {"_target_": f"{__name__}.Reader", "log": "log"})
+    agent = {"_target_": f"{__name__}.Reader", "log": "log"}
+    both = JudgeConfig(ModelConfig("folder"), agent=agent)
     with pytest.raises(ValueError, match="leave out one of them"):
         judge(both, COMPARISONS, 0, ProgressDisplay())
     none = JudgeConfig(agent={"_target_": "pathlib.Path"}, cache_dir=str(tmp_path))

@@ -206,7 +206,7 @@ def test_many_books_stand_in_a_row_and_few_have_their_names(make_run: MakeRun) -
     run = ReportedRun.read(folder)
     few = next(f for f in figures([Group("small", (run,))]) if f.name == "by_book")
     assert (few.kind, few.series[0]["labels"][0]) == ("dots", "book 7")
-    assert "of small, seed 0." in few.caption
+    assert "of seed 0." in few.caption
     found = json.loads((folder / "evaluation.json").read_text())
     part = {"by": "book", "ci95": [None, None], "episodes": 1, "books": 1}
     for row in found["rows"]:
