@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from envs.collaboration.agreement import agreement, vote
+from envs.collaboration.agreement import agreement
 from envs.collaboration.collaboration import Collaboration, turns_of
 from envs.collaboration.table import Play, Table
 from envs.types import PlanStatus, Section, Turn
@@ -66,11 +66,7 @@ class Debate(Collaboration):
         judged = self.plan_of(turns_of(turns, JUDGE))
         if judged[0]:
             return judged
-        last = [found[-1:] for name in self._names if (found := turns_of(turns, name))]
-        plans = [self.plan_of(turn) for turn in last]
-        if not plans:
-            return "", PlanStatus.NO_PLAN
-        return plans[vote([plan for plan, _ in plans])]
+        return self.voted([said[-1] for name in self._names if (said := turns_of(turns, name))])
 
     @property
     def _names(self) -> list[str]:

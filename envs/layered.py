@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from envs.collaboration.agreement import overlap, vote, words
+from envs.collaboration.agreement import overlap, words
 from envs.collaboration.collaboration import Collaboration
 from envs.collaboration.table import Play, Table
 from envs.types import PlanStatus, Section, Turn
@@ -79,8 +79,7 @@ class Layered(Collaboration):
             play.events["ended/layers"] += 1
 
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
-        plans = [self.plan_of([turn]) for turn in _last_layer(turns)]
-        chosen = plans[vote([plan for plan, _ in plans])] if plans else ("", PlanStatus.NO_PLAN)
+        chosen = self.voted(_last_layer(turns))
         return chosen if chosen[0] else self.plan_of(turns)
 
     def measures(self, turns: Sequence[Turn]) -> Mapping[str, float]:

@@ -266,10 +266,9 @@ def spoil(turn: Turn, part: str, rng: random.Random) -> Happening:
     """What the chapter does, except that one part of it is wrong."""
     true = turn.happening
     if part == "thread":
-        wrong = rng.choice([t for t in turn.threads if t.owner != true.owner])
-        # Nobody comes along with themselves.
-        ally = true.owner if true.ally == wrong.owner else true.ally
-        return replace(true, owner=wrong.owner, kind=wrong.kind, thing=wrong.thing, ally=ally)
+        # Nobody comes along with themselves, so not the ally's own thread; of three one is left.
+        wrong = rng.choice([t for t in turn.threads if t.owner not in (true.owner, true.ally)])
+        return replace(true, owner=wrong.owner, kind=wrong.kind, thing=wrong.thing)
     options = {
         "place": prose.PLACES,
         "ally": [c.name for c in turn.cast if c.name != true.owner],

@@ -20,6 +20,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -88,6 +89,10 @@ def run_with_hydra(
             raise
         if show_traceback:
             traceback.print_exception(error)
+        if is_sweep and _is_swept(key.partition(".")[0], overrides):
+            raise ValueError(
+                f"{key}: Hydra does not know it before the sweep has chosen; write ++{key}=VALUE"
+            ) from error
         known = _known_settings(config_dir, config_name, overrides, key)
         raise UnknownSetting(key, known) from error
     statuses = [report(f"{name}{label}", error, show_traceback) for label, error in jobs.failures]
@@ -95,6 +100,12 @@ def run_with_hydra(
         ranks.leave()
     # Of several, a mistake comes before a run that a monitor stopped.
     return min(statuses, default=EXIT_OK)
+
+
+def _is_swept(group: str, overrides: Sequence[str]) -> bool:
+    """Whether the overrides try several options of this group."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return any(o.key_or_group == group and o.is_sweep_override() for o in parsed)
 
 
 def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:

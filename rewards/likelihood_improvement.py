@@ -12,6 +12,7 @@ from rewards.fused_request import fused_request
 from rewards.groups import check_whole, groups_of
 from rewards.improvement import improvement_percent
 from rewards.likelihood.realigned import realigned
+from rewards.status_rules import StatusRules
 from rewards.stores.likelihood_store import LikelihoodStore, MemoryLikelihoodStore
 from rewards.types import (
     BackgroundScorer,
@@ -23,25 +24,6 @@ from rewards.types import (
     ScoreRequest,
 )
 from rewards.weighted_sum import WeightedTerm, group_terms, term_values, weighted_sum
-
-
-@dataclass(frozen=True)
-class StatusRules:
-    """What each plan status is worth: `score` for its improvement, or a fixed reward.
-
-    A malformed answer has to be worth less than a wrong plan, or silence beats an honest try.
-    """
-
-    complete: float | str = "score"
-    truncated: float | str = "score"
-    no_plan: float | str = 0.0
-
-    def __post_init__(self) -> None:
-        for status, rule in vars(self).items():
-            if isinstance(rule, str) and rule != "score":
-                raise ValueError(
-                    f"reward.rules.{status} must be a number or 'score'; got {rule!r}."
-                )
 
 
 @dataclass(frozen=True)

@@ -13,26 +13,49 @@ from typing import Any, Generic, TypeVar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.agents import TransformersAgent
+from envs.collaboration.collaboration import Collaboration
 from envs.members.endpoint import FAILURES
 from envs.sampling import Sampling
-from envs.types import Env, Episode, Guidance, Outcome, PlanStatus, StoryContext
+from envs.self_consistency import SelfConsistency
+from envs.types import (
+    GENERATOR,
+    Agent,
+    Cost,
+    Env,
+    Episode,
+    Guidance,
+    Outcome,
+    PlanStatus,
+    Rollout,
+    StoryContext,
+)
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.monitors.controls import random_texts
 from rewards.types import Likelihood, LikelihoodScorer
 from train.analysis.breakdown import read_genres
-from train.analysis.rows import ORACLE, WRITER_ROW, Attempt, Evaluation, Row, mean_of
+from train.analysis.rows import (
+    ORACLE,
+    ROUNDING,
+    SELF_CONSISTENCY,
+    WRITER_ROW,
+    Attempt,
+    Evaluation,
+    Row,
+    costs_in_play,
+    mean_of,
+    tokens_of,
+)
 from train.journal import Journal
 from train.lessons import cost_summary
-from train.progress import Advance, ProgressDisplay, silent
+from train.pace import ANSWERS, SCORES, UNCHANGED, Steps
+from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
-from train.time_left import TimeLeft
 
 # Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
 REFERENCES = ("inferable", "true")
 ABLATION = "true_but_"
-ANSWERS, SCORES = "answers", "scores"
 T = TypeVar("T")
 
 
@@ -95,8 +118,7 @@ class Evaluator:
                 f"evaluation.genres: {config.genres} names none of the books that are evaluated, "
                 f"such as {self.episodes[0].book_id!r}; its column 'book' holds their ids"
             )
-        self._advance: Advance = silent
-        self._time_left = TimeLeft({})
+        self._steps = Steps()
 
     def table(
         self,
@@ -113,19 +135,22 @@ class Evaluator:
         references = [n for n in REFERENCES if all(n in e.plans for e in self.episodes)]
         ablated = [n for n in self.episodes[0].plans if n.startswith(ABLATION)]
         has_own = bool(agents) or "true" in references
-        num_played = len(agents) * len(self.config.decodings) * len(self.episodes)
-        num_given = 2 + len(references) + len(ablated) + (sft is not None)
+        control = self._collaborates() if agents else None
+        num_plays = len(agents) * len(self.config.decodings) + (control is not None)
+        num_played = num_plays * len(self.episodes)
+        num_given = 1 + len(references) + len(ablated) + (sft is not None)
         num_own = has_own * (1 + (len(self.episodes) > 1))
         num_given += num_own
         num_scores = num_played + num_given * len(self.episodes)
         if second is not None:
             num_scores += num_played + (num_own + len(references)) * len(self.episodes)
-        self._time_left = TimeLeft({ANSWERS: num_played, SCORES: num_scores})
-        with progress.stage("evaluate", self._time_left.total) as advance:
-            self._advance = advance
+        planned = {ANSWERS: num_played, SCORES: num_scores, UNCHANGED: len(self.episodes)}
+        with self._steps.shown(progress, planned):
             rows = [
                 row for name, agent in agents.items() for row in self._play(name, agent, sampling)
             ]
+            if control is not None:
+                rows.append(self._alone(control, agents, sampling, rows[-1]))
             given = self._controls(rows)
             given |= {f"{name}_plan": [e.plans[name] for e in self.episodes] for name in references}
             rows += [self.plans(name, plans) for name, plans in given.items()]
@@ -140,7 +165,7 @@ class Evaluator:
                     for row in rows
                 ]
         found = Evaluation(tuple(rows), tuple(ablations), self._num_cut(), (), checks)
-        return found.analysed(self.genres, self.config.bootstrap_samples)
+        return self._analysed(found, progress)
 
     def ensemble_table(
         self,
@@ -154,10 +179,8 @@ class Evaluator:
         """
         texts = [e.plans["true"] for e in self.episodes if "true" in e.plans]
         has_texts = len(texts) == len(self.episodes)
-        num_rows = len(made) + 2 + has_texts
-        self._time_left = TimeLeft({SCORES: num_rows * len(self.episodes)})
-        with progress.stage("evaluate", self._time_left.total) as advance:
-            self._advance = advance
+        num_scores = (len(made) + 1 + has_texts) * len(self.episodes)
+        with self._steps.shown(progress, {SCORES: num_scores, UNCHANGED: len(self.episodes)}):
             rows = [self._made(name, some) for name, some in made.items()]
             made_by = [row for row in rows if row.name.startswith(WRITER_ROW)]
             rows.append(self._oracle(made_by))
@@ -168,13 +191,14 @@ class Evaluator:
         learned = [row for row in rows if row.way is not None]
         ahead = {row.label: self._ahead(row, made_by) for row in learned}
         found = Evaluation(tuple(rows), (), self._num_cut(), (), checks, ahead=ahead)
-        return found.analysed(self.genres, self.config.bootstrap_samples)
+        return self._analysed(found, progress)
 
     def _ahead(self, row: Row, writers: Sequence[Row]) -> Interval:
         """The share of episodes on which the row is better than every one of the writers."""
         alone = [max(own) for own in zip(*(w.improvements for w in writers), strict=True)]
         is_ahead = [
-            float(whole > most) for whole, most in zip(row.improvements, alone, strict=True)
+            float(whole > most + ROUNDING)
+            for whole, most in zip(row.improvements, alone, strict=True)
         ]
         books = [episode.book_id for episode in self.episodes]
         return clustered_bootstrap(is_ahead, books, self.config.bootstrap_samples)
@@ -202,17 +226,22 @@ class Evaluator:
         attempts = []
         for start, some in self._batches():
             texts = list(plans[start : start + len(some)])
-            make = partial(self._scored, name, [Guidance(text) for text in texts])
-            attempts += self._kept({"plans": texts}, some, make, name, (SCORES,))
+            kind = UNCHANGED if name == "empty_plan" else SCORES
+            make = partial(self._scored, name, [Guidance(text) for text in texts], kind=kind)
+            attempts += self._kept({"plans": texts}, some, make, name, (kind,))
         return self._row(name, None, attempts)
 
     def _scored(
-        self, note: str, outcomes: Sequence[Outcome], episodes: Sequence[Episode]
+        self,
+        note: str,
+        outcomes: Sequence[Outcome],
+        episodes: Sequence[Episode],
+        kind: str = SCORES,
     ) -> list[Attempt]:
         pairs = list(zip(episodes, outcomes, strict=True))
         started = time.perf_counter()
         found = self.reward.likelihoods(pairs)
-        self._did(SCORES, len(pairs), time.perf_counter() - started, note)
+        self._steps.did(kind, len(pairs), time.perf_counter() - started, note)
         return _attempts(pairs, found)
 
     def _controls(self, rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -230,17 +259,47 @@ class Evaluator:
         load = cache(agent.load)
         for decoding in self.config.decodings:
             how = sampling if decoding == "sampled" else replace(sampling, temperature=0.0)
-            note = f"{name}, {decoding}"
+            assert self.env is not None, "agents play in an env"
+            play = self.env.play
             attempts = []
             for start, some in self._batches():
                 # Of the batch's own, so that a batch does not depend on those before it.
                 seed = self.seed + start
                 key = {"agent": agent.digest, "sampling": asdict(how), "seed": seed}
-                make = partial(self._played, load, how, seed, note)
-                attempts += self._kept(key, some, make, note, (ANSWERS, SCORES))
-            counts = {s.value: sum(a.status == s for a in attempts) for s in PlanStatus}
-            row = self._row(name, decoding, attempts)
-            yield replace(row, statuses=counts, play=mean_of(a.play for a in attempts))
+                make = partial(self._played, load, how, seed, f"{name}, {decoding}", play)
+                attempts += self._kept(key, some, make, f"{name}, {decoding}", (ANSWERS, SCORES))
+            yield self._played_row(name, decoding, attempts)
+
+    def _collaborates(self) -> SelfConsistency | None:
+        """Of a collaboration, the planner who works alone at the cost of several."""
+        if not isinstance(self.env, Collaboration) or isinstance(self.env, SelfConsistency):
+            return None
+        return SelfConsistency(self.env.prompts, self.env.parser)
+
+    def _alone(
+        self,
+        control: SelfConsistency,
+        agents: Mapping[str, Planner],
+        sampling: Sampling,
+        together: Row,
+    ) -> Row:
+        """The last agent alone, with as many tokens at each episode as the play `together` took."""
+        agent = list(agents.values())[-1]
+        load = cache(agent.load)
+        spent = [_tokens_of_agents(attempt) for attempt in together.attempts]
+        attempts = []
+        for start, some in self._batches():
+            own, seed = spent[start : start + len(some)], self.seed + start
+            key = {"agent": agent.digest, "sampling": asdict(sampling), "seed": seed, "tokens": own}
+            play = partial(control.play_within, num_tokens=own)
+            make = partial(self._played, load, sampling, seed, SELF_CONSISTENCY, play)
+            attempts += self._kept(key, some, make, SELF_CONSISTENCY, (ANSWERS, SCORES))
+        return self._played_row(SELF_CONSISTENCY, None, attempts)
+
+    def _played_row(self, name: str, decoding: str | None, attempts: Sequence[Attempt]) -> Row:
+        counts = {s.value: sum(a.status == s for a in attempts) for s in PlanStatus}
+        row = self._row(name, decoding, attempts)
+        return replace(row, statuses=counts, play=mean_of(a.play for a in attempts))
 
     def _played(
         self,
@@ -248,23 +307,31 @@ class Evaluator:
         how: Sampling,
         seed: int,
         note: str,
+        play: Callable[[Sequence[Episode], Agent], list[Rollout]],
         episodes: Sequence[Episode],
     ) -> list[Attempt]:
         agent = TransformersAgent(*load(), how, self.config.batch_size, seed)
         started = time.perf_counter()
-        assert self.env is not None, "agents play in an env"
-        rollouts = self.env.play(episodes, agent)
-        self._did(ANSWERS, len(episodes), time.perf_counter() - started, note)
+        rollouts = play(episodes, agent)
+        self._steps.did(ANSWERS, len(episodes), time.perf_counter() - started, note)
         attempts = self._scored(note, [r.outcome for r in rollouts], episodes)
         return [
             replace(
                 attempt,
                 answer=rollout.reply.text,
                 status=rollout.status,
-                play=cost_summary([rollout]),
+                play=cost_summary([rollout]) | self._writing(attempt),
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]
+
+    def _writing(self, attempt: Attempt) -> dict[str, float]:
+        """What the generator reads and writes for a chapter of the author's length with this plan,
+        so that plays that end in plans compare with ensembles, which write.
+        """
+        request = self.reward.encoder.request(attempt.episode, attempt.plan)
+        read = len(request.prefix_ids) + len(request.guidance_ids)
+        return costs_in_play({GENERATOR: Cost(1, read, len(request.gold_ids))})
 
     def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
         """The row with what its plans are worth to a second generator."""
@@ -274,7 +341,7 @@ class Evaluator:
             pairs = [(e, Guidance(plan)) for e, plan in zip(some, plans, strict=True)]
             started = time.perf_counter()
             found = load().likelihoods(pairs)
-            self._did(SCORES, len(pairs), time.perf_counter() - started, name)
+            self._steps.did(SCORES, len(pairs), time.perf_counter() - started, name)
             return _attempts(pairs, found)
 
         attempts = []
@@ -321,7 +388,7 @@ class Evaluator:
             found = score(some)
             pairs = [(episode, Guidance("")) for episode in some]
             known = [baseline for _, baseline in self.reward.likelihoods(pairs)]
-            self._did(SCORES, len(some), time.perf_counter() - started, name)
+            self._steps.did(SCORES, len(some), time.perf_counter() - started, name)
             return _attempts(pairs, list(zip(found, known, strict=True)))
 
         attempts = []
@@ -347,13 +414,12 @@ class Evaluator:
                 self.journal.keep(key, [attempt.as_json() for attempt in made])
             return made
         for kind in kinds:
-            self._did(kind, len(episodes), None, note)
+            self._steps.did(kind, len(episodes), None, note)
         return [Attempt.from_json(e, k) for e, k in zip(episodes, kept, strict=True)]
 
-    def _did(self, kind: str, steps: int, seconds: float | None, note: str) -> None:
-        """`seconds` is None for what an earlier evaluation did."""
-        self._time_left.did(kind, steps, seconds)
-        self._advance(steps, note.replace("_", " "), self._time_left.seconds)
+    def _analysed(self, found: Evaluation, progress: ProgressDisplay) -> Evaluation:
+        with progress.stage("compare the rows"):
+            return found.analysed(self.genres, self.config.bootstrap_samples)
 
     def _batches(self) -> Iterator[tuple[int, Sequence[Episode]]]:
         for start in range(0, len(self.episodes), self.config.batch_size):
@@ -388,6 +454,12 @@ def _attempts(
         )
         for (episode, outcome), (with_plan, baseline) in zip(pairs, likelihoods, strict=True)
     ]
+
+
+def _tokens_of_agents(attempt: Attempt) -> float:
+    """What was generated to arrive at the plan."""
+    own = {k: v for k, v in attempt.play.items() if not k.startswith(f"cost/{GENERATOR}/")}
+    return tokens_of(own, "generated") or 0.0
 
 
 def shuffled_plans(episodes: Sequence[Episode], plans: Sequence[str], seed: int) -> list[str]:

@@ -19,9 +19,10 @@ from rich.progress import (
 from rich.text import Text
 
 from train import ranks
-from train.time_left import duration
+from train.time_left import TimeLeft, duration
 
 Advance = Callable[..., None]
+Did = Callable[[int, float | None], None]
 
 
 class ProgressDisplay:
@@ -57,6 +58,21 @@ class ProgressDisplay:
             outcome = "done"
         finally:
             self.say(f"{title}: {outcome} in {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def paced(self, title: str, total: int) -> Iterator[Did]:
+        """A stage that is told how many seconds steps took: `did(steps, seconds)`.
+
+        `seconds` is None for what an earlier run did, which says nothing of the time left.
+        """
+        left = TimeLeft({title: total})
+        with self.stage(title, total) as advance:
+
+            def did(steps: int, seconds: float | None) -> None:
+                left.did(title, steps, seconds)
+                advance(steps, None, left.seconds)
+
+            yield did
 
     @contextmanager
     def waiting(self, title: str) -> Iterator[None]:

@@ -26,6 +26,7 @@ from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
 from train.journal import Journal
+from train.judging.comparisons import write_comparisons
 from train.judging.improvements import write_improvements
 from train.local_member import member_weights
 from train.models import load_model, model_digest
@@ -70,9 +71,10 @@ def with_recall(
     run: Run, evaluator: Evaluator, journal: Journal, evaluation: Evaluation
 ) -> Evaluation:
     """The same, with what the generator knows by heart."""
-    with run.progress.stage("look for what the generator knows by heart"):
-        encoder, config = run.reward.encoder, run.config.evaluation
-        recall = by_heart(evaluator.episodes, encoder, _generator(run), journal, config)
+    encoder, config, episodes = run.reward.encoder, run.config.evaluation, evaluator.episodes
+    title = "look for what the generator knows by heart"
+    with run.progress.paced(title, len(episodes)) as did:
+        recall = by_heart(episodes, encoder, _generator(run), journal, config, did)
     return replace(evaluation, recall=recall)
 
 
@@ -160,6 +162,7 @@ def write_results(run: Run, evaluation: Evaluation, folder: RunFolder) -> None:
         write_tables(found, folder.path)
         write_token_gains(evaluation, run.reward.encoder, folder.path)
         write_improvements(evaluation, folder.path)
+        write_comparisons(evaluation, folder.path)
         if folder.metrics_path.exists():
             plot_learning_curve(folder.metrics_path, evaluation, folder.learning_curve_path)
         write_examples(

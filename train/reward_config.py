@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from envs.types import Episode
 from rewards.distractors import Distractors
 from rewards.groups import check_aligned
-from rewards.likelihood_improvement import StatusRules
 from rewards.weighted_sum import WeightedTerm, group_terms
 from train import ranks
 from train.config.build import build
@@ -74,8 +72,3 @@ def distractors(terms: Sequence[WeightedTerm], pool: Sequence[Episode]) -> Distr
     found = Distractors(pool)
     found.of(pool[0], count)
     return found
-
-
-def build_rules(config: RewardConfig) -> StatusRules:
-    """What each plan status is worth."""
-    return StatusRules(**asdict(config.rules))

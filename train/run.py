@@ -32,7 +32,7 @@ from train.frozen import load_frozen
 from train.models import check_model, load_model
 from train.preemption import StopSignals
 from train.progress import ProgressDisplay
-from train.reward_config import build_rules, build_terms, check_groups, distractors
+from train.reward_config import build_terms, check_groups, distractors
 from train.samplers import check_continuous_batching
 from train.schema import GeneratorConfig, ModelConfig, RunConfig
 from train.scoring import baseline_store, make_scorer
@@ -162,7 +162,7 @@ class Run:
             scorer,
             encoder,
             self.terms,
-            build_rules(self.config.reward),
+            self.config.reward.rules,
             store,
             self.config.trainer.num_generations,
             distractors(self.terms, self.train_episodes),

@@ -51,6 +51,7 @@ _README = """\
 | `evaluation.csv`, `parts.csv`, `texts.csv`, `comparisons.csv`, `*.tex` | its tables, for a paper |
 | `token_gains.jsonl` | what each plan gained on each token of the chapter |
 | `improvements.csv` | improvement of every episode under every row of that table |
+| `comparisons.jsonl` | chapters that the generator wrote with each plan, for judges |
 | `examples.md` | context, plan and chapter side by side |
 | `evaluations/` | later evaluations of this run, a folder each |
 | `nextchapter.log` | messages |
@@ -83,7 +84,7 @@ class RunFolder:
                 f"{folder.path}: holds a run already; go on with it by resume={folder.path}, or "
                 "choose another folder with run_dir=PATH"
             )
-        text = yaml.safe_dump(redacted(plain(config)), sort_keys=False, allow_unicode=True)
+        text = _as_saved(config)
         folder.path.mkdir(parents=True, exist_ok=True)
         # A log file may be there before the run is.
         others = [p.name for p in folder.path.iterdir() if p.suffix not in (".log", ".lock")]
@@ -98,6 +99,19 @@ class RunFolder:
         # Last, because it is what makes the folder a run.
         write_text(folder.config_path, text)
         return folder
+
+    @classmethod
+    def for_evaluation(cls, path: Path | str, config: DictConfig | Mapping[str, Any]) -> RunFolder:
+        """A new folder; or that of an evaluation with the same settings which did not end, so that
+        the same command goes on with what a kill has stopped.
+        """
+        known = cls(Path(path))
+        if known.config_path.is_file() and not known.evaluation_path.exists():
+            held = cls.open(path, to_write=True)
+            if held.load_config() == yaml.safe_load(_as_saved(config)):
+                return held
+            held.close()
+        return cls.create(path, config)
 
     @classmethod
     def open(cls, path: Path | str, *, to_write: bool = False) -> RunFolder:
@@ -215,6 +229,10 @@ class RunFolder:
     @property
     def examples_path(self) -> Path:
         return self.path / "examples.md"
+
+
+def _as_saved(config: DictConfig | Mapping[str, Any]) -> str:
+    return yaml.safe_dump(redacted(plain(config)), sort_keys=False, allow_unicode=True)
 
 
 def redacted(value: Any) -> Any:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from envs.prompts import Prompts
 from envs.sampling import Sampling
+from rewards.status_rules import StatusRules
 from rewards.window import GivesWay
 from train.config.hints import did_you_mean
 from train.distribution import DistributedSettings
@@ -150,34 +151,13 @@ class TermConfig:
     """What a unit of it is worth; 0 logs it and pays nothing for it."""
 
 
-def _score_or_number(worth: float | str) -> float | str:
-    if isinstance(worth, str) and worth != "score":
-        raise ValueError(f"should be a number or 'score'; got {worth!r}")
-    return worth
-
-
-Worth = Annotated[float | str, AfterValidator(_score_or_number)]
-
-
-@dataclass(frozen=True)
-class RulesConfig:
-    """What each plan status is worth: `score` for its improvement, or a fixed reward.
-
-    A malformed answer has to be worth less than a wrong plan, or silence beats an honest try.
-    """
-
-    complete: Worth = "score"
-    truncated: Worth = "score"
-    no_plan: Worth = 0.0
-
-
 @dataclass(frozen=True)
 class RewardConfig:
     """The weighted sum that the policy maximises; `docs/rewards.md` has a table of the terms."""
 
     terms: Mapping[str, TermConfig]
     """By the names under which they are logged, as `reward/<name>`."""
-    rules: RulesConfig = field(default_factory=RulesConfig)
+    rules: StatusRules = field(default_factory=StatusRules)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from accelerate import PartialState
 
 from rewards.likelihood.model_limits import context_window
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from train.models import load_model
 from train.schema import ModelConfig, RunConfig, ShardingConfig
 from train.scoring import baseline_store, make_scorer

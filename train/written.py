@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import asdict, replace
 
@@ -10,7 +11,7 @@ from train.analysis.rows import UNTRAINED, Attempt, Evaluation, Row
 from train.analysis.texts import text_metrics
 from train.evaluation import Planner
 from train.journal import Journal
-from train.progress import ProgressDisplay
+from train.progress import Did, ProgressDisplay
 from train.schema import EvaluationConfig
 from train.writing import write_chapter
 
@@ -35,14 +36,18 @@ def with_chapters(
         return evaluation
     chosen = spread_by_rank(shown, config.num_written)
 
-    def chapter_of(attempt: Attempt) -> str:
+    def chapter_of(attempt: Attempt, did: Did) -> str:
         how = asdict(config.writing)
         key = {"written": attempt.episode.episode_id, "plan": attempt.plan, "how": how}
         kept = journal.get({**key, "seed": seed})
+        seconds = None
         if kept is None:
+            started = time.perf_counter()
             request = encoder.request(attempt.episode, attempt.plan)
             kept = write_chapter(*generator.load(), request, config.writing, seed)
+            seconds = time.perf_counter() - started
             journal.keep({**key, "seed": seed}, kept)
+        did(1, seconds)
         return kept
 
     written = {
@@ -51,7 +56,7 @@ def with_chapters(
         if row.name == "empty_plan" or row.decoding == shown.decoding
     }
     rows = []
-    with progress.stage("write chapters", len(written) * len(chosen)) as advance:
+    with progress.paced("write chapters", len(written) * len(chosen)) as did:
         for row in evaluation.rows:
             if row.label not in written:
                 rows.append(row)
@@ -59,8 +64,7 @@ def with_chapters(
             attempts = []
             for attempt in row.attempts:
                 if attempt.episode.episode_id in chosen:
-                    attempt = replace(attempt, chapter=chapter_of(attempt))
-                    advance()
+                    attempt = replace(attempt, chapter=chapter_of(attempt, did))
                 attempts.append(attempt)
             rows.append(_measured(row, attempts))
     return replace(evaluation, rows=tuple(rows))

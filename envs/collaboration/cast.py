@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from envs.types import POLICY, Agent
+from envs.types import GENERATOR, POLICY, Agent
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,11 @@ class Cast:
     """Roles of the policy that learn; empty for all that it plays."""
 
     def __post_init__(self) -> None:
-        if POLICY in self.members:
-            raise ValueError(
-                f"env.cast.members.{POLICY}: is the name of the agent that learns; choose another"
-            )
+        for name, owner in ((POLICY, "agent that learns"), (GENERATOR, "frozen writer")):
+            if name in self.members:
+                raise ValueError(
+                    f"env.cast.members.{name}: is the name of the {owner}; choose another"
+                )
         for name, member in self.members.items():
             if not hasattr(member, "reply"):
                 raise ValueError(

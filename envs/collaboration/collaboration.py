@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from envs.collaboration.agreement import vote
 from envs.collaboration.cast import Budget, Cast
 from envs.collaboration.table import Ask, Play, Table
 from envs.plans import PlanParser
@@ -120,6 +121,11 @@ class Collaboration(ABC):
             if plans:
                 return plans[-1], status
         return "", PlanStatus.NO_PLAN
+
+    def voted(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
+        """The plan that gets the vote, among those of each of these turns."""
+        plans = [self.plan_of([turn]) for turn in turns]
+        return plans[vote([plan for plan, _ in plans])] if plans else ("", PlanStatus.NO_PLAN)
 
     def _conclude(self, play: Play) -> Rollout:
         plan, status = self.read(play.turns)

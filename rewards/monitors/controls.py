@@ -15,10 +15,15 @@ def random_texts(episodes: Sequence[Episode], plans: Sequence[str]) -> list[str]
     It has the length of the plan and the words of the shelf, and says nothing. Where all episodes
     are of one book, words come from that book.
     """
-    texts = []
+    said = [(episode.book_id, episode.chapter.text.split()) for episode in episodes]
+    texts: list[str] = []
+    book, words = None, []
     for episode, plan in zip(episodes, plans, strict=True):
-        others = [e for e in episodes if e.book_id != episode.book_id] or episodes
-        words = [word for other in others for word in other.chapter.text.split()]
+        # The chapters of a book stand together and draw from the same words.
+        if episode.book_id != book:
+            book = episode.book_id
+            others = [own for other, own in said if other != book] or [own for _, own in said]
+            words = [word for own in others for word in own]
         seed = hashlib.sha256(episode.episode_id.encode()).digest()
         texts.append(" ".join(random.Random(seed).choices(words, k=len(plan.split()))))
     return texts

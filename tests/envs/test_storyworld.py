@@ -172,6 +172,8 @@ def test_a_spoilt_thread_is_another_open_one() -> None:
             (t.owner, t.kind, t.thing) for t in turn.threads if t.owner != turn.happening.owner
         }
         assert wrong.ally != wrong.owner
+        true = turn.happening
+        assert (wrong.place, wrong.ally, wrong.reaction) == (true.place, true.ally, true.reaction)
 
 
 def test_demonstrations_know_nothing_of_what_happens() -> None:

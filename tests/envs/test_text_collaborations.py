@@ -15,8 +15,10 @@ from envs.collaboration.collaboration import Collaboration
 from envs.debate import Debate
 from envs.divide_and_conquer import DivideAndConquer
 from envs.feedback import Feedback
+from envs.layered import Layered
 from envs.plans import PlanParser
 from envs.prompts import Prompts, prompt_leaks
+from envs.self_consistency import SelfConsistency
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout, Turn
 
 Speaker = Callable[..., Any]
@@ -62,6 +64,8 @@ COLLABORATIONS: list[Callable[..., Collaboration]] = [
     DivideAndConquer,
     Augment,
     AgentsRoom,
+    Layered,
+    SelfConsistency,
 ]
 
 

@@ -13,7 +13,8 @@ from envs.types import Chapter, Episode, Guidance, PlanStatus, Reply, Rollout
 from rewards.distractors import Distractors
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.contrastive import Contrastive
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.stores.likelihood_store import DiskLikelihoodStore
 from rewards.terms.raw import Raw
 from rewards.terms.tiers import Tiers

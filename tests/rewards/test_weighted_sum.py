@@ -9,7 +9,8 @@ import pytest
 
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.clipped import Clipped
 from rewards.terms.rank import Rank
 from rewards.terms.raw import Raw

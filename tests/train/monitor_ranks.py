@@ -17,7 +17,8 @@ from training_ranks import tokenizer as make_tokenizer
 from transformers import PreTrainedModel
 
 from envs.sampling import Sampling
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer
 from rewards.weighted_sum import WeightedTerm

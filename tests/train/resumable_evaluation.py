@@ -23,7 +23,8 @@ from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.types import Agent, Chapter, Episode, Rollout, Section, StoryContext
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.stores.likelihood_store import MemoryLikelihoodStore
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest

@@ -135,7 +135,8 @@ def test_every_collaboration_trains_for_a_few_steps(tmp_path: Path) -> None:
     )
     steps = "trainer.max_steps=2 trainer.save_steps=2 trainer.episodes_per_step=2 monitors=off"
     batches = "trainer.per_device_batch_size=16 evaluation.max_episodes=4"
-    for env in ("feedback", "debate", "divide_and_conquer", "augment", "agents_room", "layered"):
+    collaborations = ("feedback", "debate", "divide_and_conquer", "augment", "agents_room")
+    for env in (*collaborations, "layered", "self_consistency"):
         nextchapter(
             tmp_path,
             *("train", "experiment=smoke", f"env={env}", f"run_dir={env}"),

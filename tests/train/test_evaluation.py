@@ -15,13 +15,16 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.debate import Debate
 from envs.plans import PlanParser
 from envs.sampling import Sampling
+from envs.self_consistency import SelfConsistency
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Episode
+from envs.types import Env, Episode
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
@@ -30,6 +33,7 @@ from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.run import episodes_of
 from train.schema import EvaluationConfig
+from train.scratch import random_model, train_tokenizer
 from train.tables import evaluation_table
 
 QUIET = ProgressDisplay(Console(file=io.StringIO()))
@@ -58,7 +62,7 @@ def episodes(make_episode: Callable[..., Episode]) -> list[Episode]:
 def evaluator(
     episodes: list[Episode], fake_scorer: Any, encoder: GeneratorEncoder
 ) -> Callable[..., Evaluator]:
-    def make(of: Sequence[Episode] = episodes, env: SoloPlanner | None = None, **config: Any):
+    def make(of: Sequence[Episode] = episodes, env: Env | None = None, **config: Any):
         reward = LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules())
         return Evaluator(of, env or SoloPlanner(), reward, replace(CONFIG, **config), seed=0)
 
@@ -98,6 +102,45 @@ def test_the_table_has_every_agent_control_and_reference(
     assert "decoding" not in written["rows"][-1]
 
 
+def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
+) -> None:
+    whole = PlanParser(whole_answer_without_marker=True)
+    found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
+    together, alone = found.row("trained", "sampled"), found.row("self_consistency")
+    for play, own in zip(together.attempts, alone.attempts, strict=True):
+        wanted, spent = (a.play["cost/policy/generated_tokens"] for a in (play, own))
+        # At most the rest of one answer more.
+        assert wanted <= spent < wanted + SAMPLING.max_new_tokens
+        assert own.answer is not None and own.plan
+        # The generator writes once, whatever it took to arrive at the plan.
+        assert play.play["cost/generator/calls"] == own.play["cost/generator/calls"] == 1
+    compared = {(c.first, c.second) for c in found.comparisons}
+    assert ("trained sampled", "self_consistency") in compared
+    itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
+    assert "self_consistency" not in [row.name for row in itself.rows]
+
+
+def test_agents_need_not_share_a_tokenizer(
+    evaluator: Callable[..., Evaluator], make_model: MakeModel, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    other = train_tokenizer(["Ann owed Bob a ring and a mill, and paid neither."] * 3, 300)
+    own = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16}
+    heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    small = random_model({**own, **heads, "max_position_embeddings": 512}, other, 0)
+    assert len(other) != len(tokenizer)
+    agents = {
+        "one": Planner("one", lambda: (make_model(), tokenizer)),
+        "other": Planner("other", lambda: (small, other)),
+    }
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    rows = evaluator(env=env).table(agents, SAMPLING, QUIET).rows
+    # What is scored is the generator's tokens of the chapter, whoever planned it.
+    scored = [[len(a.with_plan.token_nll) for a in row.attempts] for row in rows]
+    assert all(lengths == scored[0] for lengths in scored)
+    assert all(a.plan for row in rows[:4] for a in row.attempts)
+
+
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner], encoder: GeneratorEncoder
 ) -> None:
@@ -125,8 +168,24 @@ def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
     assert shown[1] == f"evaluate: 4 of {total}, untrained, greedy"
     for line, done in zip(shown[2:5], (8, 10, 12), strict=True):
         assert re.fullmatch(rf"evaluate: {done} of {total}, untrained, greedy, \d+ s left", line)
-    assert shown[-2] == f"evaluate: {total} of {total}, without context, 0 s left"
-    assert len(shown) == 2 + total // 3
+    assert shown[-4] == f"evaluate: {total} of {total}, without context, 0 s left"
+    assert shown[-2] == "compare the rows ..."
+    assert len(shown) == 4 + total // 3
+
+
+def test_what_an_earlier_evaluation_did_is_told_and_not_done_again(
+    evaluator: Callable[..., Evaluator], tmp_path: Path
+) -> None:
+    def shown() -> str:
+        text = io.StringIO()
+        made = evaluator()
+        made.journal = Journal(tmp_path, {})
+        made.table({}, SAMPLING, ProgressDisplay(Console(file=text, width=120)))
+        return text.getvalue()
+
+    assert "had been done before" not in shown()
+    # Six rows of plans and the chapters without their context, of six episodes each.
+    assert "evaluate: 42 of 42 had been done before" in shown()
 
 
 def test_the_empty_plan_is_exactly_zero(
@@ -234,9 +293,10 @@ def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
     limited.reward.encoder.max_gold_tokens = 3
     evaluation = limited.table(agents, SAMPLING, QUIET)
     assert evaluation.as_json()["episodes_cut"] == {"context": 0, "gold": 6}
-    console = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    console = Console(file=text, width=120)
     console.print(evaluation_table(evaluation))
-    printed = console.file.getvalue()
+    printed = text.getvalue()
     assert "6 of 6 episodes: the gold was too long for the generator and was cut." in printed
     assert "max_context_tokens" not in printed
 
@@ -262,9 +322,10 @@ def test_a_split_without_episodes_is_refused(evaluator: Callable[..., Evaluator]
 def test_the_printed_table_has_a_line_per_row(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
-    console = Console(file=io.StringIO(), width=120)
+    text = io.StringIO()
+    console = Console(file=text, width=120)
     console.print(evaluation_table(evaluator().table(agents, SAMPLING, QUIET)))
-    printed = console.file.getvalue()
+    printed = text.getvalue()
     for name in ("untrained", "trained", "empty plan", "shuffled plan", "true but place"):
         assert name in printed
     assert "+0.00" in printed

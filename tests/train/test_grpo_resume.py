@@ -18,7 +18,8 @@ from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm

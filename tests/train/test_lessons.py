@@ -22,7 +22,8 @@ from envs.tokens import chat_text, end_id
 from envs.types import Conversation, Episode, Guidance, PlanStatus, Reply, Rollout, Turn, Usage
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm

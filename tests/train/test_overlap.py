@@ -13,7 +13,8 @@ from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
 from rewards.weighted_sum import WeightedTerm

@@ -22,7 +22,7 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from train.config.validate import parse
 from train.episode_order import EpisodeOrder
 from train.grpo import train_grpo
-from train.reward_config import build_rules, build_terms, check_groups, distractors
+from train.reward_config import build_terms, check_groups, distractors
 from train.schema import RewardConfig, RunConfig, TermConfig
 from train.settings.grpo import GrpoSettings
 
@@ -56,7 +56,7 @@ def reward_of(
     terms = build_terms(config)
     others = distractors(terms, world.episodes("train"))
     return LikelihoodImprovement(
-        DenseScorer(model), encoder, terms, build_rules(config), group_size=4, distractors=others
+        DenseScorer(model), encoder, terms, config.rules, group_size=4, distractors=others
     )
 
 

@@ -45,6 +45,18 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     assert RunFolder.open(tmp_path / "run").load_config() == {"seed": 1}
 
 
+def test_the_same_evaluation_goes_on_where_it_did_not_end(tmp_path: Path) -> None:
+    settings = {"seed": 1, "decodings": ("greedy", "sampled")}
+    RunFolder.for_evaluation(tmp_path / "run", settings).close()
+    with RunFolder.for_evaluation(tmp_path / "run", settings) as again:
+        assert again.load_config()["seed"] == 1
+    with pytest.raises(ValueError, match="holds a run already"):
+        RunFolder.for_evaluation(tmp_path / "run", {**settings, "seed": 2})
+    again.evaluation_path.write_text("{}")
+    with pytest.raises(ValueError, match="holds a run already"):
+        RunFolder.for_evaluation(tmp_path / "run", settings)
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     with pytest.raises(ValueError, match=r"is not empty \(it holds README.md\)"):

@@ -13,7 +13,8 @@ import pytest
 from envs.types import Guidance
 from rewards.improvement import improvement_percent
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm
 

@@ -30,8 +30,9 @@ from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Rollout
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.ranks.distributed import DistributedScorer
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,35 @@ _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "–": "--",
+    # In the usual encoding of fonts these two are marks of Spanish.
+    "<": "$<$",
+    ">": "$>$",
 }
+_MINUS = re.compile(r"(?<![\w.)-])-(?=\d)")
 
 
 def write_tables(evaluation: Json, folder: Path) -> None:
-    """A CSV for each of `tables`, `evaluation.tex` and `comparisons.tex`."""
+    """A CSV for each of `tables`, and one in LaTeX for each of `printed_tables`."""
     for name, table in tables(evaluation).items():
         if table[1] or name not in OPTIONAL:
             write_text(folder / f"{name}.csv", as_csv(table))
-    write_text(folder / "evaluation.tex", as_latex(improvements_table(evaluation)))
-    write_text(folder / "comparisons.tex", as_latex(comparisons_table(evaluation)))
+    for name, table in printed_tables(evaluation).items():
+        if table[1] or name not in OPTIONAL:
+            write_text(folder / f"{name}.tex", as_latex(table))
+
+
+def printed_tables(evaluation: Json) -> dict[str, Table]:
+    """The tables as a paper has them: rounded, and with less below each other.
+
+    What a second generator says is a column of `evaluation`.
+    """
+    return {
+        "evaluation": improvements_table(evaluation),
+        "comparisons": comparisons_table(evaluation),
+        "parts": parts_table(evaluation),
+        "texts": texts_table(evaluation, "texts"),
+        "chapters": texts_table(evaluation, "chapters"),
+    }
 
 
 def tables(evaluation: Json) -> dict[str, Table]:
@@ -121,6 +141,39 @@ def comparisons_table(evaluation: Json) -> Table:
     return columns, found
 
 
+def parts_table(evaluation: Json) -> Table:
+    """Of agents alone, and without single books, which the CSV has."""
+    found = [
+        (
+            label(row).replace("_", " "),
+            f"{part['by']} {part['label']}",
+            f"{part['mean']:+.2f}",
+            interval(part["ci95"]),
+            part["episodes"],
+            part["books"],
+        )
+        for row in evaluation["rows"]
+        if "decoding" in row
+        for part in row.get("parts", ())
+        if part["by"] != "book"
+    ]
+    return ("plan", "part", "mean", "95 % interval", "episodes", "books"), found
+
+
+def texts_table(evaluation: Json, of: str) -> Table:
+    """A line for each measure of `texts` or `chapters`, a column for each row that has them."""
+    rows = [row for row in evaluation["rows"] if row.get(of)]
+    measures = list(dict.fromkeys(name for row in rows for name in row[of]))
+    cells = [
+        (
+            name.replace("_", " "),
+            *(f"{row[of][name]:.3g}" if name in row[of] else "–" for row in rows),
+        )
+        for name in measures
+    ]
+    return ("measure", *(label(row).replace("_", " ") for row in rows)), cells
+
+
 def interval(ci95: Sequence[float | None]) -> str:
     low, high = ci95
     return "–" if low is None or high is None else f"[{low:+.2f}, {high:+.2f}]"
@@ -155,7 +208,8 @@ def as_latex(table: Table) -> str:
 
 
 def _tex_line(cells: Sequence[Any]) -> str:
-    escaped = ("".join(_TEX.get(c, c) for c in str(cell)) for cell in cells)
+    # A hyphen before a number is a minus, which is longer.
+    escaped = (_MINUS.sub("$-$", "".join(_TEX.get(c, c) for c in str(cell))) for cell in cells)
     return " & ".join(escaped) + r" \\"
 
 

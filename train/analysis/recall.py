@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from rewards.monitors.copying import seen_share
 from rewards.types import TokenIds
 from train.evaluation import Contestant
 from train.journal import Journal
+from train.progress import Did
 from train.schema import EvaluationConfig
 from train.statistics import Interval, clustered_bootstrap
 
@@ -75,17 +77,25 @@ def by_heart(
     generator: Contestant[tuple[PreTrainedModel, PreTrainedTokenizerBase]],
     journal: Journal,
     config: EvaluationConfig,
+    did: Did,
 ) -> Interval | None:
-    """Mean share of what follows the beginning of a chapter that the generator knows by heart."""
+    """Mean share of what follows the beginning of a chapter that the generator knows by heart.
+
+    `did` is told how many episodes were looked at, and in how many seconds.
+    """
     found: list[tuple[str, float]] = []
     for start in range(0, len(episodes), config.batch_size):
         some = episodes[start : start + config.batch_size]
         key = {"recall": generator.digest, "episodes": [e.episode_id for e in some]}
         shares = journal.get(key)
+        seconds = None
         if shares is None:
+            started = time.perf_counter()
             golds = [encoder.request(e).gold_ids for e in some]
             shares = trigram_recall(*generator.load(), golds, config.batch_size)
+            seconds = time.perf_counter() - started
             journal.keep(key, shares)
+        did(len(some), seconds)
         pairs = zip(some, shares, strict=True)
         found += [(e.book_id, share) for e, share in pairs if share is not None]
     if not found:

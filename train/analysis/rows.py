@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from envs.types import Episode, PlanStatus
+from envs.types import Cost, Episode, PlanStatus
 from rewards.improvement import improvement_percent
 from rewards.types import Likelihood
 from train.analysis.breakdown import Part, breakdown
@@ -19,6 +20,10 @@ UNTRAINED, TRAINED = "untrained", "trained"
 """The names of a run's agents in its tables."""
 
 ORACLE = "oracle"
+SELF_CONSISTENCY = "self_consistency"
+"""The row of an agent that worked alone, at the cost of a collaboration."""
+ROUNDING = 1e-3
+"""Points of improvement; the same chapter scored in another batch differs by less."""
 WRITER_ROW, WITHOUT_ROW = "writer_", "without_"
 """What rows of one writer, and of an ensemble without one writer, are called."""
 
@@ -114,8 +119,8 @@ class Row:
         """How a learner of this row decides, which it is compared with its like by; None for a
         control. Ensembles have one way.
         """
-        is_ensemble = self.name in (UNTRAINED, TRAINED) or self.name.startswith(WITHOUT_ROW)
-        return "" if self.decoding is None and is_ensemble else self.decoding
+        is_ensemble = self.decoding is None and self.name in (UNTRAINED, TRAINED)
+        return "" if is_ensemble else self.decoding
 
     @property
     def improvements(self) -> list[float]:
@@ -196,6 +201,21 @@ class Evaluation:
         ]
         books = [episode.book_id for episode in episodes]
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
+
+
+def costs_in_play(costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Costs of each member as a row's `play` has them."""
+    return {
+        f"cost/{member}/{name}": float(value)
+        for member, cost in costs.items()
+        for name, value in vars(cost).items()
+    }
+
+
+def tokens_of(play: Mapping[str, float], done: Literal["read", "generated"]) -> float | None:
+    """What all members together read or generated; None where nobody is said to have."""
+    found = [v for name, v in play.items() if re.fullmatch(f"cost/.*/{done}_tokens", name)]
+    return sum(found) if found else None
 
 
 def mean_of(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:

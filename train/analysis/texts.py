@@ -9,6 +9,7 @@ from statistics import fmean
 from envs.types import Episode
 from rewards.monitors.copying import unseen_share, words
 from train.analysis.rouge import rouge_l
+from train.analysis.self_bleu import self_bleu
 
 CHARACTERS = "character"
 REPEATED = 4
@@ -58,8 +59,9 @@ def diversity(texts: Sequence[str]) -> dict[str, float]:
     """How alike texts are among themselves.
 
     `distinct_n`: share of different runs of n words among all of them (Li et al. 2016).
+    `self_bleu`: mean BLEU of each against the others (Zhu et al. 2018); more is more alike.
     `compression_ratio`: bytes of the texts over their bytes compressed; more is more alike
-    (Shaib et al. 2024). Both depend on how much text there is: compare equally many plans.
+    (Shaib et al. 2024). All depend on how much text there is: compare equally many plans.
     """
     said = [words(text) for text in texts]
     found = {}
@@ -67,6 +69,9 @@ def diversity(texts: Sequence[str]) -> dict[str, float]:
         runs = [tuple(w[i : i + n]) for w in said for i in range(len(w) - n + 1)]
         if runs:
             found[f"distinct_{n}"] = len(set(runs)) / len(runs)
+    alike = self_bleu(said)
+    if alike is not None:
+        found["self_bleu"] = alike
     together = "\n".join(texts).encode()
     found["compression_ratio"] = len(together) / len(zlib.compress(together, level=9))
     return found

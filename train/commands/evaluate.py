@@ -59,7 +59,11 @@ def run(config: DictConfig) -> None:
     if trained is not None and not is_ensemble:
         places = find_checkpoints(trained, checkpoint)
         policies = {name: policy_at(place, prepared, trained) for name, place in places.items()}
-    with RunFolder.of_all_ranks(lambda: RunFolder.create(settings.run_dir, config)) as folder:
+
+    def hold() -> RunFolder:
+        return RunFolder.for_evaluation(settings.run_dir, config)
+
+    with RunFolder.of_all_ranks(hold) as folder:
         if is_ensemble:
             evaluation = evaluate_ensemble(prepared, folder, trained and trained.path)
         else:

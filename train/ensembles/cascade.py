@@ -14,9 +14,9 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from envs.cascade import Cascade
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Cost, Episode
 from train.ensembles.drafts import disagreement, drafts
-from train.ensembles.fitted import reading_cost, writing_costs
+from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features, giga_operations
 
@@ -57,12 +57,8 @@ class Cascaded:
         ]
         return torch.stack(columns, dim=1)
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        chosen = [self.writers[stage] for stage in self.stopped_at(episodes)]
-        return [Guidance("") if name == GENERATOR else Choice(name) for name in chosen]
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        """The drafts of all writers who were asked, and the chapter of the last of them."""
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        """It costs the drafts of all writers who were asked, and the chapter of the last."""
         found = []
         for stage, episode in zip(self.stopped_at(episodes), episodes, strict=True):
             asked = writing_costs(self.shelf, self.writers[: stage + 1], episode)
@@ -72,7 +68,7 @@ class Cascaded:
                 asked[name] = drafted + own if place == stage else drafted
             if self.env.signal == "quality":
                 asked[ROUTER] = reading_cost(self.shelf, episode)
-            found.append(asked)
+            found.append(Decision(written_by(self.writers[stage]), asked))
         return found
 
     def save(self, folder: Path) -> None:

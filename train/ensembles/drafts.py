@@ -16,6 +16,7 @@ from envs.tokens import end_id, pad_id
 from rewards.types import TokenIds
 from train.analysis.rouge import rouge_l
 from train.cache import digest
+from train.ensembles.worth import padded
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,11 @@ def drafts(
     with torch.random.fork_rng():
         for batch in _alike(rows) if sampled else _batches(rows, batch_size):
             torch.manual_seed(int(digest([seed, batch])[:12], 16))
-            ids_BL, mask_BL = _left_padded(batch, pad_id(tokenizer))
+            ids_BL, mask_BL = padded(batch, model.device, pad_id(tokenizer), "left")
             # Every causal model can generate, but transformers' type for any model has no say.
             output = cast(Any, model).generate(
-                ids_BL.to(model.device),
-                attention_mask=mask_BL.to(model.device),
+                ids_BL,
+                attention_mask=mask_BL,
                 generation_config=config,
             )
             said_BT = output.sequences[:, ids_BL.shape[1] :]
@@ -93,10 +94,3 @@ def _alike(rows: Sequence[TokenIds]) -> list[Sequence[TokenIds]]:
 
 def _batches(rows: Sequence[TokenIds], size: int) -> list[Sequence[TokenIds]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-
-def _left_padded(rows: Sequence[TokenIds], pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, rows))
-    ids_BL = torch.tensor([(pad,) * (longest - len(row)) + tuple(row) for row in rows])
-    mask_BL = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    return ids_BL, mask_BL

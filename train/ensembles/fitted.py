@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from envs.ensemble import Ensemble
-from envs.types import GENERATOR, Cost, Episode, Outcome
+from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
 from train.ensembles.shelf import Shelf
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How one chapter is written, and what that takes of each writer: tokens read before it, and
+    written, those of deciding with them.
+    """
+
+    outcome: Outcome
+    costs: Mapping[str, Cost]
 
 
 class Fitted(Protocol):
     """An ensemble that has learned, or not yet. It never looks at the chapter it decides about."""
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]: ...
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        """What writing each chapter takes of each writer: tokens read before it, and written."""
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        """One decision for each chapter, in order; each is worked out once."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -52,6 +61,11 @@ class Learner(Protocol):
 def learner_of(env: Ensemble) -> Learner:
     """The module that the env names."""
     return importlib.import_module(env.learner)  # pyright: ignore[reportReturnType]
+
+
+def written_by(name: str) -> Outcome:
+    """The chapter as this writer alone writes it."""
+    return Guidance("") if name == GENERATOR else Choice(name)
 
 
 def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dict[str, Cost]:

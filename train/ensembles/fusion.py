@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from envs.fusion import LogitFusion
-from envs.types import GENERATOR, Cost, Episode, Fusion, Outcome
+from envs.types import GENERATOR, Cost, Episode, Fusion
 from rewards.fused_request import fused_request
 from rewards.likelihood.known import frozen
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.types import ScoreRequest
+from train.ensembles.fitted import Decision
 from train.ensembles.fusion_learning import FusionLoss, HeldChapter, learn, search
 from train.ensembles.fusion_rules import FusionRule, Numbers, Seats, Sizes
 from train.ensembles.shelf import Shelf
@@ -42,10 +43,18 @@ class FittedFusion:
     shelf: Shelf
     report: Mapping[str, Any] = field(default_factory=dict)
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        """How the writers combine at each episode; nothing of it depends on the chapter."""
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        """How the writers combine at each episode; nothing of it depends on the chapter.
+
+        Every seat reads its prompt, and each token that is written. What the context costs a writer
+        is known when it has been read; no rule reads it twice.
+        """
         contexts = context_nlls(self.rule, self.shelf, self.seats, episodes)
-        return [self.outcome(nll_K) for nll_K in contexts]
+        outcomes = [self.outcome(nll_K) for nll_K in contexts]
+        return [
+            Decision(outcome, self._costs(episode, outcome))
+            for episode, outcome in zip(episodes, outcomes, strict=True)
+        ]
 
     def outcome(self, context_nll_K: Tensor | None) -> Fusion:
         """How they combine where the context costs them that much."""
@@ -54,22 +63,14 @@ class FittedFusion:
         seats = self.seats
         return Fusion(seats.writers, combine, without_context=seats.without_context)
 
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        """Every seat reads its prompt, and each token that is written.
-
-        What the context costs a writer is known when it has been read; no rule reads it twice.
-        """
+    def _costs(self, episode: Episode, outcome: Fusion) -> dict[str, Cost]:
         scorer = self.shelf.mixture_scorer(self.seats.writers)
-        found = []
-        for episode, outcome in zip(episodes, self.outcomes(episodes), strict=True):
-            assert isinstance(outcome, Fusion)
-            rows = scorer.readings(fused_request(self.shelf.request, episode, outcome))
-            costs: dict[str, Cost] = {}
-            for writer, row in zip(self.seats.writers, rows, strict=True):
-                cost = Cost(1, len(row.prefix_ids), len(row.gold_ids))
-                costs[writer] = costs.get(writer, Cost()) + cost
-            found.append(costs)
-        return found
+        rows = scorer.readings(fused_request(self.shelf.request, episode, outcome))
+        costs: dict[str, Cost] = {}
+        for writer, row in zip(self.seats.writers, rows, strict=True):
+            cost = Cost(1, len(row.prefix_ids), len(row.gold_ids))
+            costs[writer] = costs.get(writer, Cost()) + cost
+        return costs
 
     def save(self, folder: Path) -> None:
         whole = {name: value.detach().contiguous() for name, value in self.numbers.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from envs.lora_experts import LoraExperts
-from envs.types import Cost, Episode, Merge, Outcome
+from envs.types import Episode, Merge
 from rewards.likelihood.dense import DenseScorer
-from train.ensembles.fitted import writing_costs
+from train.ensembles.fitted import Decision, writing_costs
 from train.ensembles.merging import MADE, check_alike
 from train.ensembles.shelf import Shelf
-from train.files import write_json
+from train.files import read_json, write_json
 from train.merging.descent import batches
 from train.merging.experts import gates_of, with_experts
 from train.merging.lora import factors_between, linear_weights
@@ -55,11 +54,9 @@ class FittedExperts:
             self.shelf.add(name, model, self.shelf.tokenizer(self.env.base))
         return name
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        return [Merge(self.writer) for _ in episodes]
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        return [writing_costs(self.shelf, [self.writer], episode) for episode in episodes]
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        writer = self.writer
+        return [Decision(Merge(writer), writing_costs(self.shelf, [writer], e)) for e in episodes]
 
     def save(self, folder: Path) -> None:
         write_json(folder / FILE, {"found": dict(self.found)})
@@ -73,7 +70,7 @@ def untrained(env: LoraExperts, shelf: Shelf, seed: int) -> FittedExperts:
 
 def load(env: LoraExperts, folder: Path, shelf: Shelf) -> FittedExperts:
     """What `save` left in `folder`."""
-    found = json.loads((folder / FILE).read_text(encoding="utf-8"))["found"]
+    found = read_json(folder / FILE)["found"]
     return FittedExperts(env, shelf, load_file(folder / GATES), found)
 
 

@@ -7,7 +7,6 @@ decide; test books are never looked at.
 from __future__ import annotations
 
 import copy
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +16,12 @@ from pathlib import Path
 from torch import Tensor
 
 from envs.merging import FROM_BASE, Merging
-from envs.types import Cost, Episode, Merge, Outcome
+from envs.types import Episode, Merge
 from rewards.types import ScoreRequest
 from train.cache import digest
-from train.ensembles.fitted import writing_costs
+from train.ensembles.fitted import Decision, writing_costs
 from train.ensembles.shelf import MADE, Shelf
-from train.files import write_json
+from train.files import read_json, write_json
 from train.merging import search
 from train.merging.coefficients import Coefficients
 from train.merging.descent import batches, descent
@@ -65,11 +64,9 @@ class FittedMerge:
             self.shelf.add(name, model, self.shelf.tokenizer(base))
         return name
 
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        return [Merge(self.writer) for _ in episodes]
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
-        return [writing_costs(self.shelf, [self.writer], episode) for episode in episodes]
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
+        writer = self.writer
+        return [Decision(Merge(writer), writing_costs(self.shelf, [writer], e)) for e in episodes]
 
     def save(self, folder: Path) -> None:
         content = {"seed": self.seed, "found": dict(self.found)}
@@ -92,7 +89,7 @@ def load(env: Merging, folder: Path, shelf: Shelf) -> FittedMerge:
     Raises:
         ValueError: the file holds something else.
     """
-    content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    content = read_json(folder / FILE)
     coefficients = Coefficients.of_plain(content["coefficients"])
     return FittedMerge(env, shelf, content["seed"], coefficients, content["found"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from envs.routing import Routing
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Episode
 from train.ensembles import model_routers
-from train.ensembles.fitted import reading_cost, writing_costs
+from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
 from train.ensembles.routers import Arrays, by_features, names_of
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features
@@ -61,20 +61,14 @@ class Routed:
 
     router: ByFeatures | ByModel
 
-    def chosen(self, episodes: Sequence[Episode]) -> list[str]:
-        return names_of(self.router.writers, self.router.scores(episodes))
-
-    def outcomes(self, episodes: Sequence[Episode]) -> list[Outcome]:
-        return [
-            Guidance("") if name == GENERATOR else Choice(name) for name in self.chosen(episodes)
-        ]
-
-    def costs(self, episodes: Sequence[Episode]) -> list[Mapping[str, Cost]]:
+    def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
         """The router reads the context once more than the writer, who writes the chapter."""
         shelf, found = self.router.shelf, []
-        for name, episode in zip(self.chosen(episodes), episodes, strict=True):
+        chosen = names_of(self.router.writers, self.router.scores(episodes))
+        for name, episode in zip(chosen, episodes, strict=True):
             cost = writing_costs(shelf, [name], episode)
-            found.append({**cost, ROUTER: reading_cost(shelf, episode)})
+            costs = {**cost, ROUTER: reading_cost(shelf, episode)}
+            found.append(Decision(written_by(name), costs))
         return found
 
     def save(self, folder: Path) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import envs
 import rewards
 import train
 from envs.ensemble import Ensemble
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Episode
 from rewards.improvement import improvement_percent
 from train import ranks
-from train.analysis.rows import TRAINED, UNTRAINED, WITHOUT_ROW, WRITER_ROW, Evaluation
+from train.analysis.rows import (
+    TRAINED,
+    UNTRAINED,
+    WITHOUT_ROW,
+    WRITER_ROW,
+    Evaluation,
+    costs_in_play,
+)
 from train.cache import digest, source_fingerprint
-from train.ensembles.fitted import Fitted, learner_of, writing_costs
+from train.ensembles.fitted import Fitted, learner_of, writing_costs, written_by
 from train.ensembles.shelf import Shelf
 from train.evaluation import Evaluator, Made
-from train.files import copy_folder, write_json
+from train.files import copy_folder, read_json, write_json
 from train.models import model_digest
 from train.results import keep_models, open_journal, with_recall, write_results
 from train.run import Run, episodes_of
@@ -55,7 +61,7 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
     episodes = episodes_of(run.source, config.split)
     journal = open_journal(run)
     evaluator = Evaluator(episodes, None, run.reward, config, run.config.seed, journal)
-    singles = env_writers(env, shelf)
+    singles = shelf.chosen(env.writers)
     # Before any of them is asked: several processes ask the same ones.
     for name in singles:
         shelf.writer(name)
@@ -69,11 +75,6 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
         made[name] = _made(learner.load(without, part, shelf), evaluator.episodes)
     evaluation = evaluator.ensemble_table(made, run.progress)
     return with_recall(run, evaluator, journal, evaluation)
-
-
-def env_writers(env: Ensemble, shelf: Shelf) -> tuple[str, ...]:
-    """The writers who take part."""
-    return shelf.chosen(env.writers)
 
 
 def ensemble_of(run: Run) -> Ensemble:
@@ -130,7 +131,7 @@ def _fit(run: Run, env: Ensemble, folder: Path) -> None:
     learned, chosen_on = run.train_episodes, run.source.episodes("validation")
     if not chosen_on:
         raise ValueError("data: the split 'validation' has no episodes; give more books")
-    names = env_writers(env, shelf)
+    names = shelf.chosen(env.writers)
     lone = len(names) < 3 and env.leave_one_out
     if lone:
         raise ValueError(
@@ -158,7 +159,7 @@ def _without(env: Ensemble, shelf: Shelf, name: str, seed: int) -> Ensemble:
     Raises:
         ValueError: it cannot do without, which is found out before anything is fitted.
     """
-    others = tuple(other for other in env_writers(env, shelf) if other != name)
+    others = tuple(other for other in shelf.chosen(env.writers) if other != name)
     try:
         some = replace(env, writers=others, leave_one_out=False)
         learner_of(some).untrained(some, shelf, seed)
@@ -189,36 +190,18 @@ def _validation_means(
 
 
 def _alone(shelf: Shelf, name: str, episodes: Sequence[Episode]) -> Made:
-    outcomes = [_by(name) for _ in episodes]
+    outcomes = [written_by(name) for _ in episodes]
     costs = [writing_costs(shelf, [name], e) for e in episodes]
-    return Made(outcomes, [_as_play(c) for c in costs])
+    return Made(outcomes, [costs_in_play(c) for c in costs])
 
 
 def _at_random(shelf: Shelf, names: Sequence[str], episodes: Sequence[Episode], seed: int) -> Made:
     """One writer for each chapter, by its id: what a router is worth that looks at nothing."""
     chosen = [names[int(digest([e.episode_id, seed])[:8], 16) % len(names)] for e in episodes]
     costs = [writing_costs(shelf, [name], e) for name, e in zip(chosen, episodes, strict=True)]
-    return Made([_by(n) for n in chosen], [_as_play(c) for c in costs])
-
-
-def _by(name: str) -> Outcome:
-    """The chapter as this writer alone writes it."""
-    return Guidance("") if name == GENERATOR else Choice(name)
+    return Made([written_by(n) for n in chosen], [costs_in_play(c) for c in costs])
 
 
 def _made(fitted: Fitted, episodes: Sequence[Episode]) -> Made:
-    play = [_as_play(cost) for cost in fitted.costs(episodes)]
-    return Made(fitted.outcomes(episodes), play)
-
-
-def _as_play(costs: Mapping[str, Cost]) -> dict[str, float]:
-    """Costs as evaluations write those of any env."""
-    return {
-        f"cost/{writer}/{name}": float(value)
-        for writer, cost in costs.items()
-        for name, value in vars(cost).items()
-    }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    decided = fitted.decide(episodes)
+    return Made([d.outcome for d in decided], [costs_in_play(d.costs) for d in decided])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from envs.types import GENERATOR, Episode
 from rewards.improvement import improvement_percent
@@ -57,14 +58,14 @@ def context_features(shelf: Shelf, episodes: Sequence[Episode], batch_size: int 
     return torch.cat(features).float()
 
 
-def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids [B, L] with padding behind them, and the mask of what is none."""
-    longest = max(map(len, rows))
-    ids_BL = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask_BL = torch.zeros(len(rows), longest, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids_BL[i, : len(row)] = torch.tensor(row)
-        mask_BL[i, : len(row)] = 1
+def padded(
+    rows: Sequence[Sequence[int]], device: torch.device, pad: int = 0, side: str = "right"
+) -> tuple[Tensor, Tensor]:
+    """Ids [B, L] with padding behind them, or on their left, and the mask of what is none."""
+    ids = [torch.tensor(row) for row in rows]
+    ids_BL = pad_sequence(ids, batch_first=True, padding_value=pad, padding_side=side)
+    masks = [torch.ones_like(row) for row in ids]
+    mask_BL = pad_sequence(masks, batch_first=True, padding_side=side)
     return ids_BL.to(device), mask_BL.to(device)
 
 

@@ -63,7 +63,8 @@ def write_together(
     env, shelf, seed = ensemble_of(run), run.shelf, run.config.seed
     folder = fitted_folder(run, earlier)
     fitted = learner_of(env).load(env, folder / TRAINED, shelf)
-    (outcome,), (costs,) = fitted.outcomes([episode]), fitted.costs([episode])
+    (decision,) = fitted.decide([episode])
+    outcome = decision.outcome
     ((under, baseline),) = run.reward.likelihoods([(episode, outcome)])
     with run.progress.stage("write"):
         if isinstance(outcome, Fusion):
@@ -72,4 +73,6 @@ def write_together(
             name = outcome.writer if isinstance(outcome, Choice | Merge) else GENERATOR
             request = shelf.request(name, episode, outcome.plan)
             text = write_chapter(shelf.model(name), shelf.tokenizer(name), request, how, seed)
-    return WrittenTogether(episode, outcome, costs, text, improvement_percent(under, baseline))
+    return WrittenTogether(
+        episode, outcome, decision.costs, text, improvement_percent(under, baseline)
+    )

@@ -1,4 +1,7 @@
-"""What a judge agent is asked about: texts that several options wrote for the same item."""
+"""What judges are asked about: texts that several options wrote for the same item.
+
+An evaluation leaves such texts of the chapters that its generator wrote.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from train.config.validate import check
+from train.files import write_text
 from train.judging.judgments import TIE, UNANSWERED
 
+if TYPE_CHECKING:
+    # Reading needs no torch.
+    from train.analysis.rows import Evaluation
+
+FILE_OF_A_RUN = "comparisons.jsonl"
+NOTHING_WRITTEN = "(Nothing was written.)"
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -40,12 +50,42 @@ class Comparison:
     improvements: tuple[float, float] | None = None
 
 
+def write_comparisons(evaluation: Evaluation, folder: Path) -> None:
+    """The chapters that the generator wrote, a line for each episode, as `comparisons.jsonl`.
+
+    The options are the rows with whose plans it wrote, by the names that `improvements.csv` has:
+    `trained greedy`, `empty_plan`. Where fewer than two wrote there is nothing to compare, and no
+    file.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for row in evaluation.rows:
+        for attempt in row.attempts:
+            if attempt.chapter is None:
+                continue
+            sections = attempt.episode.context.known_before().sections
+            context = "\n\n".join(f"{section.heading}\n{section.text}" for section in sections)
+            about = {"context": context, "options": {}, "improvements": {}}
+            entry = entries.setdefault(attempt.episode.episode_id, about)
+            name = row.label.replace(",", " ")
+            entry["options"][name] = attempt.chapter.strip() or NOTHING_WRITTEN
+            entry["improvements"][name] = attempt.improvement
+    lines = [
+        json.dumps({"item": item, **entry}, ensure_ascii=False)
+        for item, entry in entries.items()
+        if len(entry["options"]) > 1
+    ]
+    if lines:
+        write_text(folder / FILE_OF_A_RUN, "".join(f"{line}\n" for line in lines))
+
+
 def read_comparisons(path: Path) -> list[Comparison]:
-    """Every pair of options of every line of a JSONL file.
+    """Every pair of options of every line of a JSONL file, or of that in the folder of a run.
 
     Raises:
         ValueError: a line is no such entry, or there are none; the message names the line.
     """
+    if path.is_dir():
+        path = path / FILE_OF_A_RUN
     try:
         # Not `splitlines`, which cuts at separators that JSON may hold within a text.
         lines = path.read_text(encoding="utf-8").split("\n")

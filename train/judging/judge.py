@@ -23,8 +23,8 @@ def ask_judge(
 ) -> list[Judgment]:
     """Two judgments for each comparison, one with either text shown first.
 
-    An answer that cannot be read stands as `refused` or `unclear` on the dimensions concerned: it
-    is counted and excluded where votes are counted.
+    An answer that cannot be read stands as `refused`, `unclear` or empty on the dimensions
+    concerned: it is counted and excluded where votes are counted.
     """
     replies = agent.reply([conversation for _, conversation in prompts(comparisons, wording)])
     asked = ((comparison, first) for comparison in comparisons for first in (0, 1))
@@ -62,8 +62,11 @@ def read_reply(reply: Reply) -> dict[str, str]:
 
     Read is what follows the last line `VERDICT`. A dimension is unclear where no line of the form
     asked for answers it, or where two lines differ; all are where there is no verdict, and where
-    the length limit cut the reply, because its last line may not be what was meant.
+    the length limit cut the reply, because its last line may not be what was meant. Where a server
+    gave no reply, all are empty.
     """
+    if reply.failure:
+        return dict.fromkeys(DIMENSIONS, "")
     lines = [line.strip() for line in reply.text.splitlines()]
     if VERDICT not in lines:
         declined = REFUSAL in lines or _DECLINES.match(reply.text.strip())

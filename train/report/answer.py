@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import Table, interval, label, p_value
-from train.analysis.rows import UNTRAINED
+from train.analysis.rows import SELF_CONSISTENCY, UNTRAINED
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
 QUESTION = "Did the agent learn to plan chapters of books that it has never seen?"
 LEVEL = 0.05
+NONE = "–"
 IN_STEPS = tuple(part for part in PARTS if part != "outside")
 
 
@@ -43,9 +43,8 @@ def answer(group: Group) -> Answer:
         verdict = f"In {ahead} of {len(gains)} seeds" if len(gains) > 1 else "Not shown"
     sentences = [_of_run(run, gain) for run, gain in found]
     if len(gains) > 1:
-        mean = fmean(gain["difference"]["mean"] for gain in gains)
-        sentences.append(f"Over {len(gains)} seeds the mean gain is {mean:+.1f} points.")
-    sentences += _against_controls(group.first)
+        sentences.insert(0, _of_all(found))
+    sentences += [*_against_controls(group.runs), *_beyond(group.runs)]
     return Answer(group.name, verdict, tuple(sentences))
 
 
@@ -57,6 +56,15 @@ def _gain(run: ReportedRun) -> Mapping[str, Any] | None:
 
 def _is_sure(comparison: Mapping[str, Any]) -> bool:
     return comparison["p_holm"] < LEVEL
+
+
+def _of_all(found: Sequence[tuple[ReportedRun, Mapping[str, Any]]]) -> str:
+    reached = fmean(run.best_row["improvement"]["mean"] for run, _ in found)
+    gains = [gain["difference"]["mean"] for _, gain in found]
+    return (
+        f"Over {len(gains)} seeds the improvement changed by {fmean(gains):+.1f} points on average "
+        f"(from {min(gains):+.1f} to {max(gains):+.1f}), to {reached:+.1f} %."
+    )
 
 
 def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
@@ -71,35 +79,50 @@ def _of_run(run: ReportedRun, gain: Mapping[str, Any]) -> str:
     )
 
 
-def _against_controls(run: ReportedRun) -> list[str]:
+def _against_controls(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """How the agent stands to what knows nothing of the chapter, as means over the seeds."""
     names = {
         "empty_plan": "no plan",
         "shuffled_plan": "another book's plan",
+        SELF_CONSISTENCY: "the agent alone with as many tokens",
         "best_single": "the writer that is best on validation books",
     }
-    sentences = []
     for control, shown in names.items():
-        found = run.comparison(label(run.best_row), control)
-        if found is not None:
-            mean = found["difference"]["mean"]
-            where = "ahead of" if mean > 0 else "behind"
-            sure = "" if _is_sure(found) else ", which may be chance"
-            sentences.append(
-                f"It is {abs(mean):.1f} points {where} {shown} "
-                f"(seed {run.seed}, p {_equals(found['p_holm'])}, Holm){sure}."
+        compared = (run.comparison(label(run.best_row), control) for run in runs)
+        found = [comparison for comparison in compared if comparison is not None]
+        if not found:
+            continue
+        mean = fmean(comparison["difference"]["mean"] for comparison in found)
+        stands = f"{abs(mean):.1f} points {'ahead of' if mean > 0 else 'behind'} {shown}"
+        if len(found) == 1:
+            sure = "" if _is_sure(found[0]) else ", which may be chance"
+            yield f"It is {stands} (p {_equals(found[0]['p_holm'])}, Holm){sure}."
+        else:
+            alike = sum(_is_sure(c) and c["difference"]["mean"] * mean > 0 for c in found)
+            yield (
+                f"On average it is {stands}; in {alike} of {len(found)} seeds that is more than "
+                f"chance (p < {LEVEL}, Holm)."
             )
-    second = run.best_row.get("second_generator")
-    if second is not None:
-        sentences.append(
-            f"Under a second generator, which it was not trained on, its plans are worth "
-            f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
-        )
-    ceiling = run.row("inferable_plan")
-    if ceiling is not None and ceiling["improvement"]["mean"] > 0:
-        share = run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
-        if share > 0:
-            sentences.append(f"It reaches {share:.0%} of what a perfect reasoner would.")
-    return sentences
+
+
+def _beyond(runs: Sequence[ReportedRun]) -> Iterator[str]:
+    """What the plans are worth to another generator, and how far they are from the best ones."""
+    for run in runs:
+        second = run.best_row.get("second_generator")
+        if second is not None:
+            yield (
+                f"Under a second generator, which it was not trained on, its plans are worth "
+                f"{second['mean']:+.1f} % {interval(second['ci95'])} (seed {run.seed})."
+            )
+    ceilings = [run.row("inferable_plan") for run in runs]
+    shares = [
+        run.best_row["improvement"]["mean"] / ceiling["improvement"]["mean"]
+        for run, ceiling in zip(runs, ceilings, strict=True)
+        if ceiling is not None and ceiling["improvement"]["mean"] > 0
+    ]
+    if len(shares) == len(runs) and min(shares) > 0:
+        each = f" ({', '.join(f'{share:.0%}' for share in shares)})" if len(shares) > 1 else ""
+        yield f"It reaches {fmean(shares):.0%} of what a perfect reasoner would{each}."
 
 
 def _equals(p: float) -> str:
@@ -107,84 +130,40 @@ def _equals(p: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def leaderboard(groups: Sequence[Group]) -> Table:
-    """Experiments by improvement; on the frontier none is both better and generates less a play.
-
-    All members' tokens count. A run that does not say what it generated stands off the frontier.
-    """
-    entries = sorted((entry(group) for group in groups), key=lambda e: -e["improvement"])
-    costs = [(e["improvement"], e["tokens"]) for e in entries if e["tokens"] is not None]
-    rows = [
-        (
-            e["name"],
-            e["env"],
-            f"{e['improvement']:+.2f}",
-            "unknown" if e["tokens"] is None else f"{e['tokens']:.0f}",
-            "yes" if _on_frontier((e["improvement"], e["tokens"]), costs) else "",
-        )
-        for e in entries
-    ]
-    return ("experiment", "env", "improvement (%)", "tokens per play", "on the frontier"), rows
-
-
-def entry(group: Group) -> dict[str, Any]:
-    """An experiment's name and env, and over its seeds the mean improvement and tokens a play."""
-    best = [run.best_row for run in group.runs]
-    generated = [_generated_tokens(row) for row in best]
-    known = [tokens for tokens in generated if tokens is not None]
-    return {
-        "name": group.name,
-        "env": str(group.first.config.get("env", {}).get("_target_", "")).rpartition(".")[2],
-        "improvement": fmean(row["improvement"]["mean"] for row in best),
-        "tokens": fmean(known) if len(known) == len(generated) else None,
-    }
-
-
-def _generated_tokens(row: Mapping[str, Any]) -> float | None:
-    """What all members together generated in a play, on average."""
-    play = row.get("play") or {}
-    found = [v for name, v in play.items() if re.fullmatch("cost/.*/generated_tokens", name)]
-    return sum(found) if found else None
-
-
-def _on_frontier(own: tuple[float, float | None], all_of: Sequence[tuple[float, float]]) -> bool:
-    improvement, tokens = own
-    return tokens is not None and not any(
-        (i >= improvement and t <= tokens) and (i, t) != (improvement, tokens) for i, t in all_of
-    )
-
-
 def cost(groups: Sequence[Group]) -> Table:
-    """Where the time of each run's reinforcement went."""
-    rows = []
-    for group in groups:
-        for run in group.runs:
-            steps = [m for m in run.metrics if m.get("step_time") is not None]
-            if not steps:
-                continue
-            in_steps = sum(m["step_time"] for m in steps)
-            whole = max(in_steps, run.metrics[-1]["time_s"] - run.metrics[0]["time_s"])
-            tokens = max((m.get("num_tokens") or 0 for m in run.metrics), default=0)
-            rows.append(
-                (
-                    group.name,
-                    run.seed,
-                    len(steps),
-                    f"{whole / 60:.1f}",
-                    f"{in_steps / len(steps):.2f}",
-                    *_shares(run, whole),
-                    f"{100 * (1 - in_steps / whole):.0f} %",
-                    f"{tokens:,.0f}",
-                )
-            )
-    parts = IN_STEPS if any("–" not in row for row in rows) else ()
-    if not parts:
-        rows = [tuple(cell for cell in row if cell != "–") for row in rows]
-    first, last = (
-        ("experiment", "seed", "steps", "minutes", "s per step"),
-        ("outside steps", "tokens"),
+    """Where the time of each run's reinforcement went, and what it cost where a price was set.
+
+    What no run has measured is left out.
+    """
+    rows = [row for group in groups for run in group.runs if (row := _cost(group.name, run))]
+    measured = [name for name in (rows[0] if rows else ()) if any(r[name] != NONE for r in rows)]
+    return measured, [tuple(row[name] for name in measured) for row in rows]
+
+
+def _cost(experiment: str, run: ReportedRun) -> dict[str, Any]:
+    steps = [m for m in run.metrics if m.get("step_time") is not None]
+    if not steps:
+        return {}
+    in_steps = sum(m["step_time"] for m in steps)
+    whole = max(in_steps, run.metrics[-1]["time_s"] - run.metrics[0]["time_s"])
+    tokens = max((m.get("num_tokens") or 0 for m in run.metrics), default=0)
+    speeds, mfus, prices = (
+        [m[name] for m in run.metrics if m.get(name) is not None]
+        for name in ("throughput/tokens_per_s", "throughput/mfu", "cost/step")
     )
-    return (*first, *parts, *last), rows
+    return {
+        "experiment": experiment,
+        "seed": run.seed,
+        "steps": len(steps),
+        "minutes": f"{whole / 60:.1f}",
+        "s per step": f"{in_steps / len(steps):.2f}",
+        **dict(zip(IN_STEPS, _shares(run, whole), strict=True)),
+        "outside steps": f"{100 * (1 - in_steps / whole):.0f} %",
+        "tokens": f"{tokens:,.0f}",
+        "tokens per s": f"{fmean(speeds):,.0f}" if speeds else NONE,
+        "MFU": f"{fmean(mfus):.1%}" if mfus else NONE,
+        "cost": f"{sum(prices):,.2f}" if prices else NONE,
+    }
 
 
 def _shares(run: ReportedRun, whole: float) -> list[str]:
@@ -192,5 +171,5 @@ def _shares(run: ReportedRun, whole: float) -> list[str]:
     found = []
     for part in IN_STEPS:
         taken = [m[f"time/{part}"] for m in run.metrics if m.get(f"time/{part}") is not None]
-        found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else "–")
+        found.append(f"{100 * sum(taken) / whole:.0f} %" if taken else NONE)
     return found

@@ -21,8 +21,11 @@ from matplotlib.figure import Figure as Canvas
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK = "#333333"
 """On the page it takes the colour of the text."""
-WIDTH_INCHES = 5.0
+WIDTH_INCHES = 4.2
+"""On a phone, 9 points of it are still 11 pixels."""
 DOTS_PER_INCH = 200
+SHORT_NAME = 12
+"""Characters of a name of which three stand in a line of the legend."""
 # A title of a book may hold a dollar sign.
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
 
@@ -61,6 +64,9 @@ def _drawn(figure: Figure) -> Canvas:
         elif figure.kind == "points":
             canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.5), layout="constrained")
             _draw_points(figure, axes)
+        elif figure.kind == "ranks":
+            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
+            _draw_ranks(figure, axes)
         else:
             num_labels = max(len(series["labels"]) for series in figure.series)
             height = 0.8 + 0.24 * num_labels + 0.1 * len(figure.series)
@@ -68,7 +74,7 @@ def _drawn(figure: Figure) -> Canvas:
             _draw_dots(figure, axes)
         _plain_axes(axes)
         if len(figure.series) > 1:
-            place = {"loc": "outside upper left", "ncols": 2}
+            place = {"loc": "outside upper left", "ncols": 3 if _are_short(figure) else 1}
             canvas.legend(frameon=False, fontsize=8, labelcolor=INK, **place)
     return canvas
 
@@ -97,10 +103,26 @@ def _draw_lines(figure: Figure, axes: Axes) -> None:
 
 def _draw_points(figure: Figure, axes: Axes) -> None:
     markers = "osD^vP"
+    # Up at the cost at which the better one can be had, not between them.
+    best = [(s["x"][0], s["y"][0]) for s in figure.series if s["on_frontier"]]
+    axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8)
     for number, (color, series) in enumerate(zip(_colors(figure), figure.series, strict=True)):
         # There are more experiments than colours.
         marker = markers[number // len(COLORS) % len(markers)]
-        axes.plot(series["x"], series["y"], marker, color=color, label=series["name"])
+        fill = "full" if series["on_frontier"] else "none"
+        axes.plot(
+            series["x"], series["y"], marker, color=color, fillstyle=fill, label=series["name"]
+        )
+    axes.set_xlabel(figure.x_label, color=INK)
+    axes.set_ylabel(figure.y_label, color=INK)
+
+
+def _draw_ranks(figure: Figure, axes: Axes) -> None:
+    for color, series in zip(_colors(figure), figure.series, strict=True):
+        ranks = range(1, len(series["y"]) + 1)
+        axes.plot(ranks, series["y"], ".", color=color, markersize=4, label=series["name"])
+    for level in figure.levels.values():
+        axes.axhline(level, color=INK, linestyle="--", linewidth=0.8)
     axes.set_xlabel(figure.x_label, color=INK)
     axes.set_ylabel(figure.y_label, color=INK)
 
@@ -123,6 +145,11 @@ def _draw_dots(figure: Figure, axes: Axes) -> None:
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.set_xlabel(figure.x_label, color=INK)
     axes.set_ylabel(figure.y_label, color=INK)
+
+
+def _are_short(figure: Figure) -> bool:
+    """Whether three names of series stand beside each other."""
+    return max(len(series["name"]) for series in figure.series) <= SHORT_NAME
 
 
 def _colors(figure: Figure) -> list[str]:

@@ -9,23 +9,23 @@ from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import label
-from train.report.answer import entry
+from train.report.leaderboard import Entry, is_on_frontier
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
 WINDOW_STEPS = 10
 REFERENCES = ("inferable_plan", "true_plan", "empty_plan")
-SHOWN_MONITORS = (
-    *("monitor/gain", "monitor/margin_shuffled", "monitor/margin_random"),
-    *("monitor/plan_unseen_trigrams", "monitor/plan_words", "monitor/entropy"),
-)
+MOST_NAMED_BOOKS = 24
+"""More books stand in a row, from the best to the worst, without their names."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. `kind` is `lines` (series with a band) or `dots` (means with intervals).
+    """One figure. `kind` is `lines` (series with a band), `dots` (means with intervals), `ranks`
+    (many means in order) or `points`.
 
-    A series of lines has `x`, `y`, `low`, `high`; one of dots has `labels`, `y`, `low`, `high`.
+    A series of lines has `x`, `y`, `low`, `high`; one of dots or ranks has `labels`, `y`, `low`,
+    `high`; one of points has `x`, `y`, and `on_frontier`, whether the line passes through it.
     An unknown bound is None. `levels` are horizontal lines with a name.
     """
 
@@ -64,20 +64,22 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
 
 
 def _frontier(groups: Sequence[Group]) -> Figure:
-    """Improvement against what was generated for it, of several experiments."""
-    entries = [entry(group) for group in groups]
-    known = [e for e in entries if e["tokens"] is not None]
+    """Improvement against what was read and written for it, of several experiments."""
+    entries = [Entry.of(group) for group in groups] if len(groups) > 1 else []
+    known = sorted((e for e in entries if e.tokens is not None), key=lambda e: e.tokens or 0.0)
+    best = [e for e in known if is_on_frontier(e, known)]
     series = [
-        {"name": e["name"], "x": [e["tokens"]], "y": [e["improvement"]]}
+        {"name": e.name, "x": [e.tokens], "y": [e.improvement.mean], "on_frontier": e in best}
         for e in known
         if len(known) > 1
     ]
     return Figure(
         "frontier",
         "Improvement and its cost",
-        "Means over the seeds. Further up is better, further left is cheaper.",
+        "Means over the seeds. Further up is better, further left is cheaper. The line joins those "
+        "than which none is both better and cheaper; the others are hollow.",
         "points",
-        "tokens generated a play, by all members",
+        "tokens read and written for a chapter, by all members",
         "improvement (%)",
         tuple(series),
         {},
@@ -107,6 +109,9 @@ def _learning(groups: Sequence[Group]) -> Figure:
         WINDOW_STEPS,
     )
     rows = {row["name"]: row for row in groups[0].first.evaluation["rows"]}
+    if len(groups) > 1:
+        whose = f"{groups[0].name}, seed {groups[0].first.seed}"
+        figure = replace(figure, caption=f"{figure.caption} That is of {whose}.")
     levels = {n.replace("_", " "): rows[n]["improvement"]["mean"] for n in REFERENCES if n in rows}
     return replace(figure, levels=levels)
 
@@ -200,51 +205,75 @@ def _parts(groups: Sequence[Group]) -> Iterator[Figure]:
         "chapter": "Improvement by chapter",
         "words": "Improvement by length of the chapter",
     }
+    # Of several experiments one seed each, or there would be too many series.
+    runs = [(g.name, run) for g in groups for run in (g.runs if len(groups) == 1 else g.runs[:1])]
     for by, title in titles.items():
         series = []
-        for group in groups:
-            run = group.first
+        for name, run in runs:
             parts = [p for p in run.best_row.get("parts", ()) if p["by"] == by]
             if by == "book":
                 parts = sorted(parts, key=lambda p: -p["mean"])
             if parts:
                 dots = ((p["label"], p["mean"], p["ci95"]) for p in parts)
-                series.append(_dots(f"{group.name}, seed {run.seed}", dots))
+                series.append(_dots(f"{name}, seed {run.seed}", dots))
+        labels = {part_label for s in series for part_label in s["labels"]}
+        if by == "words" and any(len(s["labels"]) < len(labels) for s in series):
+            # Each seed has thirds of its own.
+            series = series[:1] if len(groups) == 1 else series
+        is_long = by == "book" and len(labels) > MOST_NAMED_BOOKS
+        whose = f" of {series[0]['name']}" if len(series) == 1 else ""
+        caption = (
+            "Means of their chapters, from the best book to the worst; figures.jsonl names them."
+            if is_long
+            else "95 % intervals over books, where there are several."
+        )
+        units = {"chapter": "chapter index", "words": "words"}.get(by, "")
         yield Figure(
             f"by_{by}",
             title,
-            f"Of the row '{label(groups[0].first.best_row)}'; 95 % intervals over books, where "
-            "there are several.",
-            "dots",
-            "improvement (%)",
-            {"chapter": "chapter index", "words": "words"}.get(by, ""),
+            f"The row '{label(groups[0].first.best_row)}'{whose}. {caption}",
+            "ranks" if is_long else "dots",
+            "books" if is_long else "improvement (%)",
+            "improvement (%)" if is_long else units,
             tuple(series),
             {"no plan": 0.0},
         )
 
 
 def _monitors(groups: Sequence[Group]) -> Iterator[Figure]:
-    for metric in SHOWN_MONITORS:
-        name = metric.removeprefix("monitor/")
-        yield _lines(
-            f"monitor_{name}",
-            name.replace("_", " ").capitalize(),
-            MONITOR_CAPTIONS[name],
-            name.replace("_", " "),
-            metric,
-            groups,
-        )
+    for name, (title, unit, caption) in SHOWN_MONITORS.items():
+        yield _lines(f"monitor_{name}", title, caption, unit, f"monitor/{name}", groups)
 
 
-MONITOR_CAPTIONS = {
-    "gain": "Mean improvement of plans for validation books, in per cent.",
-    "margin_shuffled": "Points by which plans beat those made for other books.",
-    "margin_random": "Points by which plans beat as many random words.",
-    "plan_unseen_trigrams": "Share of the plan's word triples that are not in its prompt; "
-    "a fall to 0 is copying.",
-    "plan_words": "Words of a plan.",
-    "entropy": "Entropy of the agent's next token, in nats; near 0 it no longer explores.",
+SHOWN_MONITORS = {
+    "gain": (
+        "Improvement on validation books",
+        "improvement (%)",
+        "Mean improvement of plans for validation books, in per cent.",
+    ),
+    "margin_shuffled": (
+        "Ahead of plans for other books",
+        "points of improvement",
+        "Points by which plans beat those made for other books.",
+    ),
+    "margin_random": (
+        "Ahead of random words",
+        "points of improvement",
+        "Points by which plans beat as many random words.",
+    ),
+    "plan_unseen_trigrams": (
+        "New word triples in plans",
+        "share",
+        "Share of the plan's word triples that are not in its prompt; a fall to 0 is copying.",
+    ),
+    "plan_words": ("Length of plans", "words", "Words of a plan."),
+    "entropy": (
+        "Entropy of the agent",
+        "nats",
+        "Entropy of the agent's next token, in nats; near 0 it no longer explores.",
+    ),
 }
+"""By the monitor's name: title, unit and caption."""
 
 
 def _dots(name: str, points: Iterable[tuple[str, float, Sequence[float | None]]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from train.analysis.exports import (
     as_latex,
     comparisons_table,
     improvements_table,
-    label,
+    texts_table,
     write_tables,
 )
 from train.files import write_json, write_text
-from train.report.answer import QUESTION, answer, cost, leaderboard
+from train.report.answer import QUESTION, answer, cost
 from train.report.drawing import as_png, as_svg
 from train.report.examples import examples
 from train.report.figures import Figure, figures
+from train.report.leaderboard import Entry, leaderboard
 from train.report.runs import Group, ReportedRun
 
 PAGE, FIGURES = "report.html", "figures.jsonl"
@@ -45,7 +46,8 @@ def write_report(groups: Sequence[Group], folder: Path, num_examples: int) -> Pa
     (folder / "figures").mkdir(exist_ok=True)
     for figure in drawn:
         as_png(figure, folder / "figures" / f"{figure.name}.png")
-    tables = {"leaderboard": leaderboard(groups), "cost": cost(groups)}
+    entries = [Entry.of(group) for group in groups]
+    tables = {"leaderboard": leaderboard(entries), "cost": cost(groups)}
     for name, table in tables.items():
         write_text(folder / f"{name}.csv", as_csv(table))
         write_text(folder / f"{name}.tex", as_latex(table))
@@ -53,6 +55,7 @@ def write_report(groups: Sequence[Group], folder: Path, num_examples: int) -> Pa
         of_run = folder / "tables" / f"{number}_{run.path.name}"
         of_run.mkdir(parents=True, exist_ok=True)
         write_tables(run.evaluation, of_run)
+        write_json(of_run / "evaluation.json", run.evaluation)
     answers = [answer(group) for group in groups]
     summary = {
         "question": QUESTION,
@@ -69,7 +72,7 @@ def write_report(groups: Sequence[Group], folder: Path, num_examples: int) -> Pa
             question=QUESTION,
             answers=answers,
             sections=_sections(drawn),
-            tables=list(_tables(groups, tables)),
+            tables=_tables(groups, tables),
             examples=[e for group in groups for e in examples(group.first, num_examples)],
             runs=[_described(run) for run in _runs(groups)],
         )
@@ -105,46 +108,42 @@ def _sections(drawn: Sequence[Figure]) -> list[dict[str, Any]]:
 
 
 def _tables(groups: Sequence[Group], shared: dict[str, Table]) -> list[dict[str, Any]]:
-    found = []
+    """What all runs share, then a part for each run; the first of them is open."""
+    of_all = []
     if len(groups) > 1:
-        caption = "On the frontier: none is both better and shorter. File: leaderboard.csv."
-        found.append(_table("Leaderboard", shared["leaderboard"], caption))
-    for number, run in enumerate(_runs(groups), start=1):
-        where, of_run = f"{run.name}, seed {run.seed}", f"tables/{number}_{run.path.name}"
-        caption = f"Per cent; file {of_run}/evaluation.csv."
-        found.append(_table(f"Improvement: {where}", improvements_table(run.evaluation), caption))
         caption = (
-            "p: two-sided, from flipping the signs of whole books; Holm's correction among agents, "
-            f"and among agents with controls. File {of_run}/comparisons.csv."
+            "Tokens are those that all members and the generator read and write for a chapter. On "
+            "the frontier: none is both better and cheaper. File: leaderboard.csv."
         )
-        found.append(_table(f"Who is ahead: {where}", comparisons_table(run.evaluation), caption))
-        caption = f"Means over plans; file {of_run}/texts.csv."
-        found.append(_table(f"Plans as texts: {where}", _texts(run, "texts"), caption))
-        chapters = _texts(run, "chapters")
-        if chapters[1]:
-            caption = (
-                "What the generator wrote with these plans: the measures of plans as texts. "
-                f"File {of_run}/chapters.csv."
-            )
-            found.append(_table(f"Written chapters: {where}", chapters, caption))
+        of_all.append(_table("Leaderboard", shared["leaderboard"], caption))
     if shared["cost"][1]:
         caption = "Of reinforcement alone. File: cost.csv."
-        found.append(_table("Cost", shared["cost"], caption))
+        of_all.append(_table("Cost", shared["cost"], caption))
+    found = [{"title": "All runs", "is_open": True, "tables": of_all}] if of_all else []
+    for number, run in enumerate(_runs(groups), start=1):
+        where, folder = f"{run.name}, seed {run.seed}", f"tables/{number}_{run.path.name}"
+        of_run = list(_tables_of(run, where, folder))
+        found.append({"title": where, "is_open": number == 1, "tables": of_run})
     return found
 
 
-def _texts(run: ReportedRun, of: str) -> Table:
-    """A line for each measure of `texts` or `chapters`, a column for each row that has them."""
-    rows = [row for row in run.evaluation["rows"] if row.get(of)]
-    measures = list(dict.fromkeys(name for row in rows for name in row[of]))
-    cells = [
-        (
-            name.replace("_", " "),
-            *(f"{row[of][name]:.3g}" if name in row[of] else "–" for row in rows),
+def _tables_of(run: ReportedRun, where: str, folder: str) -> Iterator[dict[str, Any]]:
+    caption = f"Per cent; file {folder}/evaluation.csv."
+    yield _table(f"Improvement: {where}", improvements_table(run.evaluation), caption)
+    caption = (
+        "p: two-sided, from flipping the signs of whole books; Holm's correction among agents, "
+        f"and among agents with controls. File {folder}/comparisons.csv."
+    )
+    yield _table(f"Who is ahead: {where}", comparisons_table(run.evaluation), caption)
+    caption = f"Means over plans; file {folder}/texts.csv."
+    yield _table(f"Plans as texts: {where}", texts_table(run.evaluation, "texts"), caption)
+    chapters = texts_table(run.evaluation, "chapters")
+    if chapters[1]:
+        caption = (
+            "What the generator wrote with these plans: the measures of plans as texts. "
+            f"File {folder}/chapters.csv."
         )
-        for name in measures
-    ]
-    return ("measure", *(label(row).replace("_", " ") for row in rows)), cells
+        yield _table(f"Written chapters: {where}", chapters, caption)
 
 
 def _table(title: str, table: Table, caption: str) -> dict[str, Any]:

@@ -56,8 +56,17 @@ def test_tables_are_in_full_precision_with_nothing_for_what_is_unknown(
     lines = (tmp_path / "evaluation.tex").read_text().splitlines()
     assert lines[0] == r"\begin{tabular}{lrrrrr}"
     assert lines[4] == r"trained greedy & +2.00 & [+1.00, +3.00] & +1.50 & 4 & 2 \\"
-    assert "75 \\% & 0.500 & < 0.001" in (tmp_path / "comparisons.tex").read_text()
+    assert "75 \\% & 0.500 & $<$ 0.001" in (tmp_path / "comparisons.tex").read_text()
+    parts = (tmp_path / "parts.tex").read_text()
+    assert r"trained greedy & genre crime & +1.00 & -- & 2 & 1 \\" in parts
+    assert r"words & 12.5 \\" in (tmp_path / "texts.tex").read_text()
+    assert not (tmp_path / "chapters.tex").exists()
 
 
 def test_what_latex_takes_for_a_command_is_escaped() -> None:
     assert r"a\_b \& 5 \%" in as_latex((("a_b & 5 %",), []))
+
+
+def test_a_minus_is_a_minus_and_a_hyphen_stays_one() -> None:
+    printed = as_latex((("-19.59", "[-20.87, -18.2]", "book-0", "1–2", "p > 0"), []))
+    assert r"$-$19.59 & [$-$20.87, $-$18.2] & book-0 & 1--2 & p $>$ 0" in printed

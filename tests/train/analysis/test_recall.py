@@ -53,7 +53,14 @@ def test_what_was_looked_at_is_not_looked_at_again(
     episodes = [make_episode("one/1"), make_episode("two/1")]
     config = EvaluationConfig(bootstrap_samples=100)
     generator = Planner("generator", lambda: (make_model(), tokenizer))
-    found = by_heart(episodes, encoder, generator, Journal(tmp_path, {}), config)
+    told: list[tuple[int, float | None]] = []
+
+    def did(episodes: int, seconds: float | None) -> None:
+        told.append((episodes, seconds))
+
+    found = by_heart(episodes, encoder, generator, Journal(tmp_path, {}), config, did)
     assert found is not None and found.mean == 0.0
     gone = Planner("generator", lambda: pytest.fail("was loaded again"))
-    assert by_heart(episodes, encoder, gone, Journal(tmp_path, {}), config) == found
+    assert by_heart(episodes, encoder, gone, Journal(tmp_path, {}), config, did) == found
+    (first, took), again = told
+    assert first == 2 and took is not None and again == (2, None)

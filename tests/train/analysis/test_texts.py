@@ -74,4 +74,5 @@ def test_texts_that_repeat_each_other_are_less_diverse() -> None:
     assert [alike[f"distinct_{n}"] for n in (1, 2, 3)] == [1 / 5, 1 / 5, 1 / 5]
     varied = diversity(["Ann pays Bob at the mill.", "Zoë lost her ring, quite", "Up we go now"])
     assert varied["distinct_1"] == 1.0
+    assert (alike["self_bleu"], varied["self_bleu"]) == (1.0, 0.0)
     assert alike["compression_ratio"] > 2 > varied["compression_ratio"]

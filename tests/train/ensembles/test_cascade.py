@@ -14,6 +14,7 @@ from envs.sources.storyworld import StoryWorldSource
 from train.ensembles import cascade
 from train.ensembles.cascade import calibrated, stops
 from train.ensembles.drafts import disagreement, drafts
+from train.ensembles.fitted import written_by
 from train.ensembles.shelf import Shelf
 
 MakeShelf = Callable[..., Shelf]
@@ -72,10 +73,12 @@ def test_a_cascade_is_the_same_after_it_was_kept(
     again = cascade.load(env, tmp_path, shelf)
     unseen = world.episodes("test")
     assert torch.equal(again.doubts(unseen), fitted.doubts(unseen))
-    assert again.outcomes(unseen) == fitted.outcomes(unseen)
-    for stop, cost in zip(fitted.stopped_at(unseen), fitted.costs(unseen), strict=True):
+    decided, names = fitted.decide(unseen), ["generator", "north", "south"]
+    assert again.decide(unseen) == decided
+    for stop, decision in zip(fitted.stopped_at(unseen), decided, strict=True):
+        assert decision.outcome == written_by(names[stop])
         router = ["router"] if signal == "quality" else []
-        assert list(cost) == ["generator", "north", "south"][: stop + 1] + router
+        assert list(decision.costs) == names[: stop + 1] + router
     before = cascade.untrained(env, shelf, 0)
     assert before.stopped_at(unseen) == [0] * len(unseen)
 

@@ -53,6 +53,8 @@ def test_an_ensemble_is_fitted_judged_and_asked_to_write(
     found = json.loads((tmp_path / "run" / "evaluation.json").read_text(encoding="utf-8"))
     asked = {(c["first"], c["second"]) for c in found["comparisons"]}
     assert ("trained", "untrained") in asked and ("trained", "best_single") in asked
+    assert ("trained", "without_north") in asked
+    assert {first for first, _ in asked} == {"trained", "untrained"}
     assert not any("oracle" in pair or "writer_north" in pair for pair in asked)
     assert 0 <= found["ahead"]["trained"]["mean"] <= 1
     again = composed("again", *env)

@@ -56,9 +56,10 @@ def test_what_was_fitted_is_the_same_after_it_was_kept(
     fitted.save(tmp_path)
     again = routing.load(env, tmp_path, shelf)
     assert torch.equal(again.router.scores(unseen), fitted.router.scores(unseen))
-    outcomes, costs = fitted.outcomes(unseen), fitted.costs(unseen)
-    assert again.outcomes(unseen) == outcomes
-    for outcome, cost in zip(outcomes, costs, strict=True):
+    decided = fitted.decide(unseen)
+    assert again.decide(unseen) == decided
+    for decision in decided:
+        outcome, cost = decision.outcome, decision.costs
         assert isinstance(outcome, Guidance | Choice)
         writer = outcome.writer if isinstance(outcome, Choice) else "generator"
         assert set(cost) == {writer, "router"}

@@ -10,7 +10,8 @@ import pytest
 from envs.sources.storyworld import StoryWorldSource
 from envs.types import Choice, Fusion, Guidance, Merge
 from rewards.likelihood.fusion import LinearMixture
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm
 from train.ensembles.shelf import Shelf, check_ensemble

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.sampling import Sampling
-from envs.types import Conversation, Reply
+from envs.types import Conversation, Episode, Reply
+from rewards.types import Likelihood
+from train.analysis.rows import Attempt, Evaluation, Row
 from train.judging.agents import JudgeConfig, judge
-from train.judging.comparisons import Comparison, read_comparisons
+from train.judging.comparisons import Comparison, read_comparisons, write_comparisons
 from train.judging.judge import ask_judge, prompts, read_reply
 from train.judging.judgments import DIMENSIONS, OVERALL, TIE, UNANSWERED, cast_votes
 from train.judging.position import position_bias
@@ -20,6 +23,7 @@ from train.judging.wording import JudgeWording
 from train.models import save_model
 from train.progress import ProgressDisplay
 from train.schema import ModelConfig
+from train.statistics import Interval
 
 COMPARISONS = [
     Comparison("book/1", "Ann owes Bob.", ("dull", "new"), ("She paid.", "She sang."), (0.0, 2.0)),
@@ -154,9 +158,72 @@ def test_a_prompt_that_is_too_long_is_refused_and_not_cut(
         judge(config, COMPARISONS, 0, ProgressDisplay())
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Prefers the first text, leaves a line for each question, and has no answer about Bob."""
+
+    log: str
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        with Path(self.log).open("a") as file:
+            file.writelines("asked\n" for _ in conversations)
+        return [
+            Reply("", failure="slow") if "Bob left" in c[-1].content else Reply(verdict("A"))
+            for c in conversations
+        ]
+
+
+def test_any_agent_can_judge_and_is_paid_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    agent = {"_target_": f"{__name__}.Reader", "log": str(log)}
+    config = JudgeConfig(agent=agent, cache_dir=str(tmp_path), batch_size=3)
+    first = judge(config, COMPARISONS, 0, ProgressDisplay())
+    assert [set(j.answers.values()) for j in first] == [{"dull"}, {"new"}, {""}, {""}]
+    assert len(log.read_text().splitlines()) == 4
+    # The two that had no answer are asked again, and the others are not.
+    assert judge(config, COMPARISONS, 0, ProgressDisplay()) == first
+    assert len(log.read_text().splitlines()) == 6
+
+
+def test_two_judges_at_once_are_refused(tmp_path: Path) -> None:
+    both = JudgeConfig(ModelConfig("folder"), {"_target_": f"{__name__}.Reader", "log": "log"})
+    with pytest.raises(ValueError, match="leave out one of them"):
+        judge(both, COMPARISONS, 0, ProgressDisplay())
+    none = JudgeConfig(agent={"_target_": "pathlib.Path"}, cache_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="makes no agent"):
+        judge(none, COMPARISONS, 0, ProgressDisplay())
+
+
 def test_without_a_model_there_is_no_judge() -> None:
     with pytest.raises(ValueError, match=r"judge\.model\.path: names no judge"):
         judge(JudgeConfig(), COMPARISONS, 0, ProgressDisplay())
+
+
+def test_what_a_run_wrote_can_be_judged_as_it_lies_there(
+    make_episode: Callable[..., Episode], tmp_path: Path
+) -> None:
+    episodes = [make_episode("book/1", known="Ann owes."), make_episode("book/2")]
+    nothing = Likelihood(0.0, ())
+
+    def row(name: str, decoding: str | None, gain: float, *chapters: str | None) -> Row:
+        pairs = zip(episodes, chapters, strict=True)
+        attempts = tuple(Attempt(e, "", gain, nothing, nothing, chapter=c) for e, c in pairs)
+        return Row(name, decoding, Interval(gain, (gain, gain)), attempts)
+
+    rows = (
+        row("trained", "greedy", 2.0, "She paid.", None),
+        row("trained", "sampled", 1.0, None, None),
+        row("empty_plan", None, 0.0, " ", "Alone."),
+    )
+    write_comparisons(Evaluation(rows, ()), tmp_path)
+    # With one chapter alone there is nothing to compare.
+    (found,) = read_comparisons(tmp_path)
+    assert (found.item, found.options) == ("book/1", ("empty_plan", "trained greedy"))
+    assert found.texts == ("(Nothing was written.)", "She paid.")
+    assert found.improvements == (0.0, 2.0)
+    assert "Ann owes." in found.context
+    write_comparisons(Evaluation(rows[:1], ()), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_every_pair_of_options_is_compared(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_only_gates_learn_and_no_writer_changes(shelf: Shelf, world: StoryWorldS
         after = weights_of(shelf.model(name))
         assert all(torch.equal(tensor, after[key]) for key, tensor in weights.items())
     learned, plain = weights_of(shelf.model(fitted.writer)), weights_of(shelf.model(start.writer))
-    assert fitted.outcomes(train[:2]) == [Merge(fitted.writer)] * 2
+    assert [d.outcome for d in fitted.decide(train[:2])] == [Merge(fitted.writer)] * 2
     assert all(
         torch.equal(tensor, plain[name]) for name, tensor in learned.items() if "gate." not in name
     )

@@ -89,10 +89,11 @@ def test_a_merged_writer_scores_what_the_writer_scores(
 ) -> None:
     episodes = world.episodes("test")[:3]
     fitted = merging.fit(WHOLE["task_arithmetic"], shelf, [], [], 0)
-    assert fitted.outcomes(episodes) == [Merge(fitted.writer)] * 3
+    decided = fitted.decide(episodes)
+    assert [d.outcome for d in decided] == [Merge(fitted.writer)] * 3
     own = shelf.likelihoods(fitted.writer, episodes)
     assert own == shelf.likelihoods("south", episodes)
-    (cost,) = fitted.costs(episodes[:1])
+    cost = decided[0].costs
     assert cost[fitted.writer].calls == 1
     assert cost[fitted.writer].generated_tokens == own[0].num_tokens
 

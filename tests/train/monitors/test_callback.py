@@ -18,7 +18,8 @@ from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.weighted_sum import WeightedTerm
 from train.episode_order import EpisodeOrder

@@ -14,7 +14,8 @@ from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from rewards.encode import GeneratorEncoder
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import LikelihoodScorer, Reward
 from rewards.weighted_sum import WeightedTerm

@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from train.analysis.paired import Measurements, compare
-from train.report.answer import answer, cost, leaderboard
+from train.report.answer import answer, cost
 from train.report.examples import examples
 from train.report.figures import figures
+from train.report.leaderboard import Entry, leaderboard
 from train.report.runs import Group, ReportedRun, grouped
 from train.report.write import write_report
+from train.statistics import Interval
 
 BOOKS = [f"book {i}" for i in range(8)]
 MakeRun = Callable[..., Path]
@@ -38,6 +40,7 @@ def evaluation(gain: float) -> dict[str, Any]:
         found = {"mean": mean, "ci95": ci95, "spread": {"p50": mean}}
         made = {"name": name, "improvement": found, "episodes": 8, "books": 8, "parts": parts}
         play = {"cost/policy/generated_tokens": 5.0, "cost/other/generated_tokens": 7.0}
+        play |= {"cost/policy/read_tokens": 50.0, "cost/other/read_tokens": 30.0}
         told = {"decoding": decoding, "texts": {"words": 4.0}, "play": play}
         return made | (told if decoding else {})
 
@@ -77,6 +80,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "revision.json").write_text('{"git": {"revision": "abc", "dirty": true}}')
         (folder / "evaluation.json").write_text(json.dumps(evaluation(gain)))
+        means = {"untrained greedy": -10.0, "trained greedy": gain - 10.0, "empty_plan": 0.0}
+        lines = [f"{book}/1,{row},{mean}" for row, mean in means.items() for book in BOOKS]
+        (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
         metrics = [
             {"step": step, "time_s": 10.0 * step, "improvement": seed + step, "step_time": 5.0}
             | ({"monitor/gain": 1.0 * step, "num_tokens": 100.0 * step} if step % 2 else {})
@@ -163,11 +169,54 @@ def test_the_answer_is_yes_where_every_seed_is_surely_ahead(
     assert found.verdict == "Yes"
     # Eight books of one mind: p = 2 / 2^8 = 0.008, the only pair of agents.
     assert found.sentences[0] == (
+        "Over 2 seeds the improvement changed by +15.0 points on average (from +15.0 to +15.0), "
+        "to +5.0 %."
+    )
+    assert found.sentences[1] == (
         "Seed 0: the improvement of 'trained greedy' went from -10.0 to +5.0 %, by +15.0 points "
         "[+15.00, +15.00] on 8 chapters of 8 books (p = 0.008, Holm)."
     )
-    assert "Over 2 seeds the mean gain is +15.0 points." in found.sentences
-    assert "It is 5.0 points ahead of no plan (seed 0, p = 0.016, Holm)." in found.sentences
+    # Two pairs of agent and control: p = 2 · 0.008.
+    assert found.sentences[3] == (
+        "On average it is 5.0 points ahead of no plan; in 2 of 2 seeds that is more than chance "
+        "(p < 0.05, Holm)."
+    )
+    alone = answer(Group("small", (read(seed=2),)))
+    assert alone.sentences[1] == "It is 5.0 points ahead of no plan (p = 0.016, Holm)."
+
+
+def test_the_share_of_the_ceiling_is_that_of_all_seeds(make_run: MakeRun) -> None:
+    runs = []
+    for seed, gain in enumerate((15.0, 13.0)):
+        folder = make_run(seed=seed, gain=gain)
+        found = json.loads((folder / "evaluation.json").read_text())
+        ceiling = found["rows"][-1] | {"name": "inferable_plan"}
+        ceiling["improvement"] = ceiling["improvement"] | {"mean": 10.0}
+        found["rows"].append(ceiling)
+        (folder / "evaluation.json").write_text(json.dumps(found))
+        runs.append(ReportedRun.read(folder))
+    # The seeds reach 5 and 3 of 10, not the better of the two alone.
+    assert answer(Group("small", tuple(runs))).sentences[-1] == (
+        "It reaches 40% of what a perfect reasoner would (50%, 30%)."
+    )
+
+
+def test_many_books_stand_in_a_row_and_few_have_their_names(make_run: MakeRun) -> None:
+    folder = make_run()
+    run = ReportedRun.read(folder)
+    few = next(f for f in figures([Group("small", (run,))]) if f.name == "by_book")
+    assert (few.kind, few.series[0]["labels"][0]) == ("dots", "book 7")
+    assert "of small, seed 0." in few.caption
+    found = json.loads((folder / "evaluation.json").read_text())
+    part = {"by": "book", "ci95": [None, None], "episodes": 1, "books": 1}
+    for row in found["rows"]:
+        row["parts"] = [part | {"label": f"book {i}", "mean": 1.0 * i} for i in range(25)]
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    group = Group("small", (ReportedRun.read(folder),))
+    (by_book,) = [figure for figure in figures([group]) if figure.name == "by_book"]
+    assert (by_book.kind, by_book.x_label) == ("ranks", "books")
+    assert by_book.series[0]["y"] == [24.0 - i for i in range(25)]
+    assert by_book.series[0]["labels"][0] == "book 24"
 
 
 @pytest.mark.parametrize(
@@ -185,13 +234,39 @@ def test_on_the_frontier_none_is_both_better_and_cheaper(
     read: Callable[..., ReportedRun],
 ) -> None:
     groups = [Group("good", (read(gain=15.0),)), Group("bad", (read(gain=2.0),))]
-    columns, rows = leaderboard(groups)
-    assert columns[-1] == "on the frontier"
-    # In both, two members generate 5 and 7 tokens.
+    columns, rows = leaderboard([Entry.of(group) for group in groups])
+    assert (columns[0], columns[-1]) == ("experiment", "on the frontier")
+    # In both, two members read 50 and 30 tokens, and generate 5 and 7.
+    sure = "[+5.00, +5.00]", "+15.00", "[+15.00, +15.00]"
+    worse = "[-8.00, -8.00]", "+2.00", "[+2.00, +2.00]"
     assert [tuple(row) for row in rows] == [
-        ("good", "SoloPlanner", "+5.00", "12", "yes"),
-        ("bad", "SoloPlanner", "-8.00", "12", ""),
+        ("good", "SoloPlanner", "+5.00", *sure, "–", "80", "12", "yes"),
+        ("bad", "SoloPlanner", "-8.00", *worse, "–", "80", "12", ""),
     ]
+
+
+def test_seeds_are_pooled_by_book(read: Callable[..., ReportedRun]) -> None:
+    found = Entry.of(Group("both", (read(seed=1, gain=15.0), read(seed=2, gain=12.0))))
+    # Each book has both seeds, so that no draw of books changes the mean.
+    assert found.improvement == Interval(3.5, (3.5, 3.5))
+    assert found.gain == Interval(13.5, (13.5, 13.5))
+
+
+def test_the_whole_is_ahead_where_it_beats_every_writer(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = json.loads((folder / "evaluation.json").read_text())
+    for row in found["rows"]:
+        row.pop("decoding", None)
+    (folder / "evaluation.json").write_text(json.dumps(found))
+    rows = {"trained": 5.0, "untrained": -10.0, "writer_a": 0.0}
+    lines = [f"{book}/1,{row},{mean}" for row, mean in rows.items() for book in BOOKS]
+    # One writer is better on the first book, and on the second it is the one that was chosen.
+    best = [6.0, 5.0 - 1e-5] + [4.0] * 6
+    lines += [f"{book}/1,writer_b,{mean}" for book, mean in zip(BOOKS, best, strict=True)]
+    (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
+    entry = Entry.of(Group("whole", (ReportedRun.read(folder),)))
+    assert entry.ahead is not None and entry.ahead.mean == 0.75
+    assert entry.gain is not None and entry.gain.mean == 15.0
 
 
 def test_examples_are_the_best_and_the_worst_with_shades(
@@ -248,7 +323,8 @@ def test_tables_are_left_for_a_paper(page: Path) -> None:
     folder = page.parent
     assert (folder / "leaderboard.csv").read_text().startswith("experiment,env,improvement (%)")
     assert "\\toprule" in (folder / "cost.tex").read_text()
-    assert len(list(folder.glob("tables/*/evaluation.csv"))) == 3
+    for name in ("evaluation.csv", "evaluation.json", "parts.tex", "texts.tex"):
+        assert len(list(folder.glob(f"tables/*/{name}"))) == 3
     written = json.loads((folder / "report.json").read_text())
     assert [a["verdict"] for a in written["answers"]] == ["Yes", "Yes"]
     # 15 s in three steps of 20 s.
@@ -263,6 +339,7 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     parts = {"rollout": 3.0, "waiting": 0.0, "scoring": 1.0, "update": 1.0, "outside": 5.0}
     more = {f"time/{part}": seconds for part, seconds in parts.items()}
+    more |= {"throughput/tokens_per_s": 1500.0, "throughput/mfu": 0.25, "cost/step": 0.5}
     text = "".join(json.dumps(line | more) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     run = ReportedRun.read(folder)
@@ -271,6 +348,8 @@ def test_cost_is_told_by_part_where_the_parts_were_measured(make_run: MakeRun) -
     # Three steps of five seconds in twenty: 9, 0, 3 and 3 of them.
     shares = [told[part] for part in ("rollout", "waiting", "scoring", "update", "outside steps")]
     assert shares == ["45 %", "0 %", "15 %", "15 %", "25 %"]
+    # Three steps of a half each.
+    assert (told["tokens per s"], told["MFU"], told["cost"]) == ("1,500", "25.0%", "1.50")
     (drawn,) = [f for f in figures([Group("small", (run,))]) if "step_time_parts" in f.name]
     assert [series["name"] for series in drawn.series] == list(parts)
     assert drawn.series[0]["y"] == [3.0, 3.0, 3.0]

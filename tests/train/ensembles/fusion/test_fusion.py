@@ -10,12 +10,13 @@ import torch
 
 from envs.fusion import LogitFusion
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Chapter, Cost, Episode, StoryContext
+from envs.types import Chapter, Cost, Episode, Outcome, StoryContext
 from rewards.fused_request import fused_request
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.fusion import ProductOfExperts
 from rewards.likelihood.rounding import largest_difference
-from rewards.likelihood_improvement import LikelihoodImprovement, StatusRules
+from rewards.likelihood_improvement import LikelihoodImprovement
+from rewards.status_rules import StatusRules
 from rewards.types import Likelihood, ScoreRequest
 from train.ensembles.fusion import FittedFusion, context_nlls, fit, load, untrained
 from train.ensembles.fusion_rules import (
@@ -59,8 +60,12 @@ def likelihoods(fitted: FittedFusion, episodes: list[Episode]) -> list[Likelihoo
     encoder = shelf.encoders["generator"]
     rules = StatusRules()
     reward = LikelihoodImprovement(shelf, encoder, (), rules, writers=shelf.encoders)
-    pairs = list(zip(episodes, fitted.outcomes(episodes), strict=True))
+    pairs = list(zip(episodes, outcomes(fitted, episodes), strict=True))
     return [under for under, _ in reward.likelihoods(pairs)]
+
+
+def outcomes(fitted: FittedFusion, episodes: list[Episode]) -> list[Outcome]:
+    return [decision.outcome for decision in fitted.decide(episodes)]
 
 
 def cost_per_token(fitted: FittedFusion, episodes: list[Episode]) -> float:
@@ -88,7 +93,7 @@ def test_a_learned_fusion_gains_on_validation_is_kept_whole_and_scores_as_it_was
 
     fitted.save(tmp_path)
     again = load(env, tmp_path, shelf)
-    assert again.outcomes(episodes["test"]) == fitted.outcomes(episodes["test"])
+    assert again.decide(episodes["test"]) == fitted.decide(episodes["test"])
 
 
 @pytest.mark.parametrize(("rule", "writers"), [(Adaptive(), ()), (TokenRouter(), ())])
@@ -99,9 +104,9 @@ def test_an_outcome_depends_on_the_context_and_not_on_the_chapter(
     fitted = fit(env, shelf, [], episodes["validation"], seed=0)
     (episode, other) = episodes["test"]
     another_chapter = replace(episode, chapter=Chapter("", "Nobody came, and the ring was lost."))
-    assert fitted.outcomes([another_chapter]) == fitted.outcomes([episode])
+    assert outcomes(fitted, [another_chapter]) == outcomes(fitted, [episode])
     if rule.reads_context:
-        assert fitted.outcomes([other]) != fitted.outcomes([episode])
+        assert outcomes(fitted, [other]) != outcomes(fitted, [episode])
 
 
 def test_adaptive_weights_are_those_of_the_contexts_likelihood(
@@ -115,7 +120,7 @@ def test_adaptive_weights_are_those_of_the_contexts_likelihood(
         with torch.inference_mode():
             log_p = shelf.model(name)(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         losses.append(-log_p[range(len(ids) - 1), list(ids[1:])].sum() / len(ids))
-    (outcome,) = fitted.outcomes([episode])
+    (outcome,) = outcomes(fitted, [episode])
     assert isinstance(outcome.combine, ProductOfExperts)
     expected = (-torch.stack(losses)).softmax(0).tolist()
     assert list(outcome.combine.weights) == pytest.approx(expected, abs=1e-5)
@@ -142,8 +147,8 @@ def test_who_reads_no_context_reads_the_prompt_without_it(
 ) -> None:
     (episode,) = episodes["test"][:1]
     env = LogitFusion(rule=WithAndWithoutContext(), writers=("generator",), weights="fixed")
-    outcomes = fit(env, shelf, [], [], seed=0).outcomes([episode])
-    fusion = replace(outcomes[0], plan="Ann pays.")
+    (outcome,) = outcomes(fit(env, shelf, [], [], seed=0), [episode])
+    fusion = replace(outcome, plan="Ann pays.")
     request = fused_request(shelf.request, episode, fusion)
     full = shelf.request("generator", episode, "Ann pays.")
     bare = shelf.request("generator", replace(episode, context=StoryContext(())))
@@ -171,10 +176,12 @@ def test_every_seat_reads_its_prompt_and_writes(
     bare = shelf.request("generator", replace(episode, context=StoryContext(())))
     own = len(request.prefix_ids + request.guidance_ids)
     product = untrained(LogitFusion(rule=Product()), shelf, 0)
-    assert product.costs([episode]) == [dict.fromkeys(shelf.names, Cost(1, own, 40))]
+    (decision,) = product.decide([episode])
+    assert decision.costs == dict.fromkeys(shelf.names, Cost(1, own, 40))
     env = LogitFusion(rule=WithAndWithoutContext(), writers=("generator",))
     both = own + len(bare.prefix_ids + bare.guidance_ids)
-    assert untrained(env, shelf, 0).costs([episode]) == [{"generator": Cost(2, both, 80)}]
+    (decision,) = untrained(env, shelf, 0).decide([episode])
+    assert decision.costs == {"generator": Cost(2, both, 80)}
 
 
 def test_a_writer_with_another_vocabulary_is_refused_unless_read_by_its_strings(
