@@ -98,10 +98,12 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that one answer took: of the conversation as it was read, and of what was said."""
+    """Tokens that one answer took: of the conversation as it was read, and of what was said; and
+    the money, in the currency of the member's prices, where it has any."""
 
     read_tokens: int = 0
     generated_tokens: int = 0
+    money: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -150,18 +152,25 @@ class Turn:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a member has done: answers given, tokens read before them, tokens generated."""
+    """What a member has done: answers given, tokens read before them, tokens generated; and what
+    that cost, in the currency of its prices."""
 
     calls: int = 0
     read_tokens: int = 0
     generated_tokens: int = 0
+    money: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.calls + other.calls,
             self.read_tokens + other.read_tokens,
             self.generated_tokens + other.generated_tokens,
+            self.money + other.money,
         )
+
+    def named(self) -> dict[str, float]:
+        """Its numbers by name, money only where any was spent."""
+        return {name: value for name, value in vars(self).items() if value or name != "money"}
 
 
 class PlanStatus(enum.StrEnum):
@@ -238,7 +247,7 @@ class Rollout:
         found: dict[str, Cost] = {}
         for turn in self.turns:
             usage = turn.reply.usage
-            cost = Cost(1, usage.read_tokens, usage.generated_tokens)
+            cost = Cost(1, usage.read_tokens, usage.generated_tokens, usage.money)
             found[turn.member] = found.get(turn.member, Cost()) + cost
         return found
 

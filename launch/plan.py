@@ -55,10 +55,24 @@ def run(config: DictConfig) -> None:
 
 
 def job_of(settings: Any) -> Job:
+    """The run as it would be trained, attempts counted in the rows that are learned from.
+
+    Raises:
+        ValueError: a model has no config to read, or adapters by role would be refused.
+    """
+    from envs.collaboration.collaboration import Collaboration
+    from train.adapters import check_role_adapters, trained_roles
+    from train.config.build import build
+    from train.lessons import in_rows
+
+    env = build(settings.env, "env", prompts=settings.prompts)
+    check_role_adapters(settings, env)
     generator = shape_of(settings.generator.model, "generator.model")
     model = settings.policy.model
     policy = generator if model is None else shape_of(model, "policy.model")
-    return Job(settings, policy, generator)
+    in_its_rows = replace(settings, trainer=in_rows(settings.trainer, env))
+    num_voices = len(trained_roles(settings, env)) or 1
+    return Job(in_its_rows, policy, generator, num_voices, isinstance(env, Collaboration))
 
 
 def usable_bytes(gpu_memory_gb: float) -> int:

@@ -14,6 +14,7 @@ from envs.collaboration.collaboration import Collaboration
 from envs.types import Rollout
 from rewards.types import Reward, Score
 from train.rewarding import rewarded
+from train.signal import has_signal
 
 
 def turn_credits(
@@ -22,14 +23,14 @@ def turn_credits(
     rollouts: Sequence[Rollout],
     scores: Sequence[Score],
     places: Sequence[Sequence[int]],
-) -> list[list[float]]:
-    """For each play, by how much its reward falls when each of `places` is left out.
+) -> list[list[Score]]:
+    """For each play, by how much its score falls when each of `places` is left out.
 
     Where that changes nothing, it is exactly 0, and not what rounding makes of it. Every play has
     equally many places. The reward is asked once for each, so that it sees whole groups, and
     equally often in all processes.
     """
-    credits: list[list[float]] = [[] for _ in rollouts]
+    credits: list[list[Score]] = [[] for _ in rollouts]
     for asked in zip(*places, strict=True):
         without = [env.rollout_without(r, place) for r, place in zip(rollouts, asked, strict=True)]
         others = rewarded(reward, without)
@@ -37,17 +38,41 @@ def turn_credits(
             credits, rollouts, without, scores, others, strict=True
         ):
             is_same = (played.outcome, played.status) == (left.outcome, left.status)
-            own.append(0.0 if is_same else score.reward - other.reward)
+            own.append(_less(score, score if is_same else other))
     return credits
 
 
-def centred_by_role(credits: Sequence[float], groups: Sequence[tuple[str, str]]) -> list[float]:
+def _less(score: Score, other: Score) -> Score:
+    """The difference of two scores; a reward that a rule gave has no rounding in it."""
+    return Score(
+        score.episode_id,
+        score.reward - other.reward,
+        (score.improvement or 0.0) - (other.improvement or 0.0),
+        None,
+        None,
+        exact_reward=_exact_reward(score) - _exact_reward(other),
+    )
+
+
+def _exact_reward(score: Score) -> float:
+    return score.reward if score.improvement is None else score.exact_reward
+
+
+def centred_by_role(
+    credits: Sequence[Score], groups: Sequence[tuple[str, str]], noise: float
+) -> list[float]:
     """The credits less the mean of their group, which is an episode and a role.
 
-    Otherwise a role that is worth much would look good whatever it says.
+    Otherwise a role that is worth much would look good whatever it says. Those of a group that
+    differ by rounding alone become 0; `noise` is by how many points a score is off by it, and each
+    credit comes of two scores.
     """
-    by_group: dict[tuple[str, str], list[float]] = defaultdict(list)
+    by_group: dict[tuple[str, str], list[Score]] = defaultdict(list)
     for credit, group in zip(credits, groups, strict=True):
         by_group[group].append(credit)
-    means = {group: fmean(found) for group, found in by_group.items()}
-    return [credit - means[group] for credit, group in zip(credits, groups, strict=True)]
+    means = {group: fmean(c.reward for c in found) for group, found in by_group.items()}
+    differing = {group for group, found in by_group.items() if has_signal(found, 2 * noise)}
+    return [
+        credit.reward - means[group] if group in differing else 0.0
+        for credit, group in zip(credits, groups, strict=True)
+    ]

@@ -85,10 +85,10 @@ class DynamicSampler:
                 break
             num_sampled_again += most
             sampled = self._attempt(self._again(dull, asked, most, number, trainer), trainer)
-            good = [group for group in sampled if self._has_signal(group)]
-            for i, group in zip(dull, good, strict=False):
+            better = self._better(dull, sampled)
+            for i, group in better.items():
                 groups[i] = group
-                num_refilled += 1
+            num_refilled += len(better)
         if self.max_refills:
             self.metrics = {
                 "groups/refilled": num_refilled / len(groups),
@@ -144,14 +144,24 @@ class DynamicSampler:
     def _again(
         self, dull: Sequence[int], asked: Sequence[str], count: int, number: int, trainer: Any
     ) -> list[str]:
-        """The episodes to sample in place of the dull ones; a resumed run draws the same."""
+        """The episodes to sample in place of the dull ones; a resumed run draws the same.
+
+        No episode comes twice: some rewards compare all attempts at it that they are shown at once.
+        """
         if self.refill_with == "attempts":
-            again = [asked[i] for i in dull] or list(asked)
-            return [again[i % len(again)] for i in range(count)]
+            others = (i for i in range(len(asked)) if i not in set(dull))
+            return [asked[i] for i in (*dull, *others)][:count]
         where = (self.seed, trainer.state.global_step, trainer.accelerator.process_index, number)
+        rng = random.Random("/".join(map(str, where)))
         unasked = [id_ for id_ in self.judge.episodes if id_ not in set(asked)]
-        drawn = random.Random("/".join(map(str, where)))
-        return drawn.choices(unasked or list(self.judge.episodes), k=count)
+        return (rng.sample(unasked, len(unasked)) + rng.sample(asked, len(asked)))[:count]
+
+    def _better(self, dull: Sequence[int], sampled: Sequence[Group]) -> dict[int, Group]:
+        """What takes the place of which dull group; new attempts take that of their own episode."""
+        if self.refill_with == "attempts":
+            own = zip(dull, sampled, strict=False)
+            return {i: group for i, group in own if self._has_signal(group)}
+        return dict(zip(dull, filter(self._has_signal, sampled), strict=False))
 
 
 def _most_of_all_processes(count: int, trainer: Any) -> int:

@@ -158,6 +158,7 @@ def train_grpo(
             batch_size=settings.per_device_batch_size,
             credit=settings.credit,
             seed=seed,
+            noise=floor,
         )
     elif settings.max_refills or overlaps(judge, settings):
         sampler = DynamicSampler(

@@ -88,7 +88,10 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
         )
         times = StepTimes()
         throughput = Throughput(
-            ranks.num_processes(), config.hardware.peak_tflops, config.hardware.price_per_gpu_hour
+            ranks.num_processes(),
+            config.hardware.peak_tflops,
+            config.hardware.price_per_gpu_hour,
+            settings.steps_per_rollout,
         )
         passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
         recorder = Recorder(log, advance, passes_per_step, times, throughput=throughput)

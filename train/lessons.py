@@ -51,8 +51,11 @@ def play_lessons(
     policy: Agent,
     credit: str,
     rng: random.Random,
+    noise: float = 0.0,
 ) -> tuple[list[Lesson], dict[str, float]]:
     """Plays the episodes and gives `env.rows_per_play` lessons for each, in order, with metrics.
+
+    `noise` is by how many points improvements are off by rounding.
 
     Raises:
         ValueError: in a play nobody who learns has spoken, or the reward failed.
@@ -66,7 +69,7 @@ def play_lessons(
         credits = turn_credits(env, reward, rollouts, scores, places)
         roles = [[r.turns[i].role for i in own] for r, own in zip(rollouts, places, strict=True)]
         metrics |= _credit_summary(credits, roles)
-        worth = _centred(credits, roles, rollouts)
+        worth = _centred(credits, roles, rollouts, noise)
     lessons = [
         Lesson(_answer(rollout.turns[place]), rollout.turns[place].role, rollout, score, value)
         for rollout, score, own, values in zip(rollouts, scores, places, worth, strict=True)
@@ -104,33 +107,34 @@ def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
         **{
             f"cost/{member}/{name}": value / len(rollouts)
             for member, cost in costs.items()
-            for name, value in vars(cost).items()
+            for name, value in cost.named().items()
         },
         **{f"play/{name}": value / len(rollouts) for name, value in noted.items()},
     }
 
 
 def _credit_summary(
-    credits: Sequence[Sequence[float]], roles: Sequence[Sequence[str]]
+    credits: Sequence[Sequence[Score]], roles: Sequence[Sequence[str]]
 ) -> dict[str, float]:
     by_role: dict[str, list[float]] = defaultdict(list)
     for own, named in zip(credits, roles, strict=True):
         for credit, role in zip(own, named, strict=True):
-            by_role[role].append(credit)
+            by_role[role].append(credit.reward)
     return {f"credit/{role}": fmean(found) for role, found in by_role.items()}
 
 
 def _centred(
-    credits: Sequence[Sequence[float]],
+    credits: Sequence[Sequence[Score]],
     roles: Sequence[Sequence[str]],
     rollouts: Sequence[Rollout],
+    noise: float,
 ) -> list[list[float]]:
     groups = [
         (rollout.episode.episode_id, role)
         for rollout, named in zip(rollouts, roles, strict=True)
         for role in named
     ]
-    flat = iter(centred_by_role([credit for own in credits for credit in own], groups))
+    flat = iter(centred_by_role([credit for own in credits for credit in own], groups, noise))
     return [[next(flat) for _ in own] for own in credits]
 
 

@@ -66,7 +66,8 @@ class PlaySampler:
     """TRL's `rollout_func` for collaborations: whole groups of plays, a row for each learned turn.
 
     `group_size` is attempts per episode; TRL's own groups are `env.rows_per_play` times as large.
-    `metrics` tells of the last step, for this process.
+    `noise` is by how many points improvements are off by rounding. `metrics` tells of the last
+    step, for this process.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class PlaySampler:
         batch_size: int,
         credit: str,
         seed: int,
+        noise: float = 0.0,
     ) -> None:
         self.env = env
         self.reward = reward
@@ -91,6 +93,7 @@ class PlaySampler:
         self.batch_size = batch_size
         self.credit = credit
         self.seed = seed
+        self.noise = noise
         self.metrics: dict[str, float] = {}
 
     @property
@@ -112,6 +115,7 @@ class PlaySampler:
             policy,
             self.credit,
             random.Random("/".join(map(str, where))),
+            self.noise,
         )
         return {
             "prompt_ids": [list(lesson.answer.prompt_ids) for lesson in lessons],

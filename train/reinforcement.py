@@ -76,7 +76,6 @@ def trainer_arguments(
         "warmup_steps": settings.warmup_ratio,
         "adam_beta1": settings.adam_beta1,
         "adam_beta2": settings.adam_beta2,
-        "weight_decay": 0.0,
         "max_grad_norm": settings.max_grad_norm,
         "save_steps": settings.save_steps,
         "bf16": settings.bf16,

@@ -35,13 +35,16 @@ def rewarded(reward: Reward, rollouts: Sequence[Rollout]) -> list[Score]:
 
 
 def _culprit(reward: Reward, rollouts: Sequence[Rollout]) -> str:
-    """The episode that the reward fails on when it is asked for one rollout at a time."""
+    """The episode that the reward fails on when it is asked for one episode at a time.
+
+    With all its attempts, which some rewards compare.
+    """
     ids = list(dict.fromkeys(r.episode.episode_id for r in rollouts))
     # Several processes score together: one of them alone would wait for the others.
     if ranks.num_processes() == 1:
-        for rollout in rollouts:
+        for id_ in ids:
             try:
-                reward([rollout])
+                reward([r for r in rollouts if r.episode.episode_id == id_])
             except Exception:
-                return f"episode {rollout.episode.episode_id}"
+                return f"episode {id_}"
     return f"one of the episodes {', '.join(ids)}"

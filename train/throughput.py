@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ GB = 10**9
 # name that torch gives.
 PEAK_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "B200": 2250}
 # Per weight and token: 6 to learn (Chowdhery et al. 2022, arXiv 2204.02311, appendix B) and 2 to
-# sample. Attention, and what activation checkpoints do again, are left out: it is a lower bound.
+# sample. Attention, what activation checkpoints do again and learning again from the same answers
+# are left out: it is a lower bound.
 FLOPS_PER_WEIGHT = 6 + 2
 
 
@@ -23,7 +25,8 @@ class Throughput(TrainerCallback):
     """Measures the memory of all processes at each step, and makes rates of what trainers log.
 
     `peak_tflops` of one GPU and `price_per_gpu_hour` are None where they are not known, and then
-    nothing is made of them.
+    nothing is made of them. Rates are of the last `steps_per_rollout` optimizer steps, which learn
+    from the same answers.
     """
 
     def __init__(
@@ -31,13 +34,15 @@ class Throughput(TrainerCallback):
         num_gpus: int,
         peak_tflops: float | None = None,
         price_per_gpu_hour: float | None = None,
+        steps_per_rollout: int = 1,
     ) -> None:
         self.num_gpus = num_gpus
         self.peak_tflops = known_peak_tflops() if peak_tflops is None else peak_tflops
         self.price_per_gpu_hour = price_per_gpu_hour
         self._memory: dict[str, float] = {}
         self._num_weights = 0
-        self._tokens: float | None = None
+        # Tokens of the whole run after each of the last steps, and the seconds that the step took.
+        self._steps: deque[tuple[float, float]] = deque(maxlen=steps_per_rollout + 1)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         # An actor and a critic may be one module.
@@ -52,17 +57,18 @@ class Throughput(TrainerCallback):
     def metrics(self, logs: Mapping[str, float]) -> dict[str, float]:
         """What follows from what the trainer logs of a step, its `step_time` above all."""
         found = dict(self._memory)
-        step_s, tokens, before = logs.get("step_time"), logs.get("num_tokens"), self._tokens
-        self._tokens = tokens
+        step_s, tokens = logs.get("step_time"), logs.get("num_tokens")
         if not step_s:
             return found
         if self.price_per_gpu_hour is not None:
             found["cost/step"] = self.price_per_gpu_hour * self.num_gpus * step_s / 3600
-        # The trainer counts from the start of the run, and so does not tell of the first step here.
-        if tokens is not None and before is not None:
-            found |= rates(
-                tokens - before, step_s, self._num_weights, self.num_gpus, self.peak_tflops
-            )
+        if tokens is not None:
+            self._steps.append((tokens, step_s))
+        # The trainer counts from the start of the run, which says nothing of the first steps here.
+        if len(self._steps) == self._steps.maxlen:
+            (before, _), *steps = self._steps
+            learned, seconds = steps[-1][0] - before, sum(taken for _, taken in steps)
+            found |= rates(learned, seconds, self._num_weights, self.num_gpus, self.peak_tflops)
         return found
 
 

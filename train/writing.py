@@ -49,7 +49,7 @@ class Written:
         )
         costs = [
             f"- {member}: {cost.calls} answers, {cost.read_tokens} tokens read, "
-            f"{cost.generated_tokens} generated"
+            f"{cost.generated_tokens} generated" + (f", {cost.money:g} paid" if cost.money else "")
             for member, cost in rollout.costs.items()
         ]
         events = [f"- {name}: {count}" for name, count in sorted(rollout.events.items())]

@@ -93,7 +93,7 @@ class Table:
         if reply is OUT_OF_BUDGET:
             return ""
         usage = reply.usage
-        play.cost += Cost(0, usage.read_tokens, usage.generated_tokens)
+        play.cost += Cost(0, usage.read_tokens, usage.generated_tokens, usage.money)
         is_trained = self.cast.is_trained(ask.role)
         play.turns.append(Turn(ask.role, member, ask.prompt, reply, is_trained, play.rounds))
         return reply.text.strip()

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -172,10 +172,12 @@ class Endpoint:
             raise _Failed("rubbish") from error
         if text is not None and not isinstance(text, str):
             raise _Failed("rubbish")
-        usage = _usage(answer)
-        self.ledger.add_answer(usage)
+        metered = _usage(answer)
+        self.ledger.add_answer(metered)
+        usage = metered or Usage()
         is_cut = choice.get("finish_reason") == "length"
-        return Reply(text or "", truncated=is_cut, usage=usage or Usage())
+        paid = replace(usage, money=self.prices.of(usage))
+        return Reply(text or "", truncated=is_cut, usage=paid)
 
     def _request(self, conversation: Conversation) -> dict[str, Any]:
         return {

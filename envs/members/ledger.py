@@ -21,6 +21,11 @@ class Prices:
     read: Annotated[float, Field(ge=0)] = 0.0
     generated: Annotated[float, Field(ge=0)] = 0.0
 
+    def of(self, usage: Usage) -> float:
+        """What so many tokens cost."""
+        total = usage.read_tokens * self.read + usage.generated_tokens * self.generated
+        return total / TOKENS_PER_PRICE
+
 
 @dataclass
 class Ledger:
@@ -42,8 +47,7 @@ class Ledger:
     @property
     def cost(self) -> float:
         """In the currency of the prices."""
-        read = self.read_tokens * self.prices.read
-        return (read + self.generated_tokens * self.prices.generated) / TOKENS_PER_PRICE
+        return self.prices.of(Usage(self.read_tokens, self.generated_tokens))
 
     def add_request(self) -> None:
         with self._lock:

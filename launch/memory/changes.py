@@ -17,8 +17,10 @@ class Change:
 
 def possible_changes(config: Any) -> Iterator[Change]:
     """Those that this run has not made yet, the one that costs least first."""
-    trainer = config.trainer
-    if not trainer.gradient_checkpointing:
+    trainer, lora = config.trainer, config.policy.lora
+    # Adapters by role go with neither checkpoints of activations nor DeepSpeed.
+    by_role = lora is not None and lora.per_role
+    if not trainer.gradient_checkpointing and not by_role:
         yield Change(
             "trainer.gradient_checkpointing=true", _set("trainer", gradient_checkpointing=True)
         )
@@ -27,7 +29,8 @@ def possible_changes(config: Any) -> Iterator[Change]:
     if not config.scorer.max_tokens_per_batch:
         change = _set("scorer", max_tokens_per_batch=16_384)
         yield Change("scorer.max_tokens_per_batch=16384", change)
-    if config.distributed.zero_stage != 3 and config.hardware.num_gpus > 1:
+    can_shard = config.hardware.num_gpus > 1 and not by_role
+    if config.distributed.zero_stage != 3 and can_shard:
         yield Change("distributed=zero3", _set("distributed", zero_stage=3))
     if trainer.per_device_batch_size > 1:
         change = _set("trainer", per_device_batch_size=1)
@@ -39,10 +42,10 @@ def possible_changes(config: Any) -> Iterator[Change]:
         yield Change("trainer.episodes_at_once=1", _set("trainer", episodes_at_once=1))
     if config.sft_baseline is not None:
         yield Change("sft_baseline=null", lambda config: replace(config, sft_baseline=None))
-    if config.hardware.num_gpus > 1 and not config.distributed.offload_optimizer:
+    if can_shard and not config.distributed.offload_optimizer:
         change = _set("distributed", offload_optimizer=True, zero_stage=3)
         yield Change("distributed=zero3_offload", change)
-    if config.policy.lora is None:
+    if lora is None:
         yield Change("policy=lora", _with_adapters)
 
 

@@ -24,7 +24,8 @@ def rollouts(job: Job) -> list[Term]:
     trainer, training = job.config.trainer, job.reinforcement
     if job.uses_vllm:
         return vllm(job)
-    at_once = trainer.per_device_batch_size * steps_per_generation(trainer, job.num_gpus)
+    batches = steps_per_generation(trainer, job.num_gpus)
+    at_once = trainer.per_device_batch_size * (1 if job.has_turns else batches)
     return [
         *whole_weights(training, "policy"),
         *generation(

@@ -16,11 +16,17 @@ CHAPTER_TOKENS = 4_096
 
 @dataclass(frozen=True)
 class Job:
-    """A run's settings (a `RunConfig`), and the shapes of the models that they name."""
+    """A run's settings (a `RunConfig`), and the shapes of the models that they name.
+
+    `num_voices` is how many sets of adapters the policy has: one, or one for each role that learns.
+    Where `has_turns`, the answers of a turn are sampled one batch after the other.
+    """
 
     config: Any
     policy: Shape
     generator: Shape
+    num_voices: int = 1
+    has_turns: bool = False
 
     @property
     def num_gpus(self) -> int:
@@ -66,9 +72,9 @@ class Job:
         config = self.config
         weight_bytes = BYTES[self.policy_model.dtype]
         lora = config.policy.lora
-        learned = self.policy.weights if lora is None else self.policy.lora_weights(lora.r)
+        adapters = () if lora is None else self.policy.lora_weights(lora.r) * self.num_voices
         return Training(
-            learned=learned,
+            learned=self.policy.weights if lora is None else adapters,
             frozen=() if lora is None else self.policy.weights,
             # peft makes adapters in fp32.
             learned_bytes=weight_bytes if lora is None else 4,

@@ -40,9 +40,6 @@ class PrefixStore:
         # Least recently used first.
         self._kept: OrderedDict[TokenIds, _Kept] = OrderedDict()
 
-    def __contains__(self, prefix_ids: TokenIds) -> bool:
-        return prefix_ids in self._kept
-
     def get(self, prefix_ids: TokenIds) -> Prefix | None:
         """What was put under these ids, on the device that it came from, or None."""
         if prefix_ids not in self._kept:

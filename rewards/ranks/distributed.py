@@ -21,7 +21,7 @@ from rewards.ranks.packing import (
     pack_error,
     pack_likelihoods,
     pack_requests,
-    unpack_error,
+    raise_first_error,
     unpack_likelihoods,
     unpack_requests,
 )
@@ -112,7 +112,7 @@ class DistributedScorer:
         found, error = self._score_locally(work)
         answers = self._answer(jobs, found) if error is None else self._answer_all(error)
         replies = self.exchange.swap(answers)
-        _raise_first_error(replies, error)
+        raise_first_error(replies, error)
         likelihoods = self._collect(jobs, replies)
         places = {what: place for place, what in enumerate(mine)}
         return [likelihoods[places[row[:-1]]] for row in rows]
@@ -123,7 +123,7 @@ class DistributedScorer:
         counts = self.exchange.broadcast_all(torch.tensor([own_count]))
         if any(int(count) == CANNOT_ASK for count in counts):
             told = pack_likelihoods([]) if error is None else pack_error(error)
-            _raise_first_error(self.exchange.swap([told] * self.exchange.num_ranks), error)
+            raise_first_error(self.exchange.swap([told] * self.exchange.num_ranks), error)
         longest = max(int(count) for count in counts)
         if not longest:
             return [[] for _ in counts]
@@ -275,12 +275,3 @@ def _rows_of(requests: Sequence[ScoreRequest]) -> tuple[list[Row], Exception | N
     except Exception as error:
         # Whatever is wrong here, the other ranks wait for this one's rows.
         return [], error
-
-
-def _raise_first_error(replies: Sequence[Tensor], own: Exception | None) -> None:
-    """Raises, on every rank alike, the error of the first rank that had one."""
-    errors = [unpack_error(reply) for reply in replies]
-    for rank, error in enumerate(errors):
-        if error is not None:
-            family, text = error
-            raise family(f"scoring failed on rank {rank}: {text}") from own

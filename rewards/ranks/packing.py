@@ -102,6 +102,15 @@ def unpack_error(message: Tensor) -> tuple[type[Exception], str] | None:
     return ERROR_FAMILIES[content[0]], content[1:].decode()
 
 
+def raise_first_error(replies: Sequence[Tensor], own: Exception | None = None) -> None:
+    """Raises, on every rank alike, the error of the first rank that had one."""
+    errors = [unpack_error(reply) for reply in replies]
+    for rank, error in enumerate(errors):
+        if error is not None:
+            family, text = error
+            raise family(f"scoring failed on rank {rank}: {text}") from own
+
+
 def unpack_likelihoods(message: Tensor, gold_lens: Sequence[int]) -> list[Likelihood]:
     """The likelihoods of requests with so many gold tokens each."""
     values = array("d", _as_bytes(message)[1:])

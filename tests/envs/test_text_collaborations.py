@@ -195,6 +195,17 @@ def test_a_debate_that_comes_no_closer_ends_and_a_vote_decides(
     assert who(text_of(rollout, "debater_1")) == "debater_competitive"
 
 
+def test_a_debate_that_comes_closer_and_never_agrees_ends_after_its_rounds(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    # 0 of 8 words are the same, then 1 of 7, then 2 of 6; there would be a fourth round.
+    plans = iter(["a b c d", "e f g h", "a b c x", "a f g y", "a b c x", "a b g y", "a", "a"])
+    env = Debate(prompts=PROMPTS, parser=WHOLE, debaters=2, rounds=3)
+    rollout = play(env, make_episode(), speaker(by=lambda _: next(plans)))
+    assert len(rollout.turns) == 6 and rollout.events == {"ended/rounds": 1}
+    assert rollout.outcome == Guidance("a b c x")
+
+
 def test_a_judge_decides_and_one_who_cannot_leaves_it_to_the_vote(
     make_episode: MakeEpisode, speaker: Speaker
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ class ByPlan:
         ]
 
 
+def credits(env: Feedback | Debate, reward: ByPlan, *plays: Rollout, at: list[int]) -> list[Any]:
+    """Of each play, what its turns at these places contributed."""
+    scores = reward(plays)
+    found = turn_credits(env, reward, plays, scores, [at] * len(plays))
+    return [[credit.reward for credit in own] for own in found]
+
+
 def played(env: Feedback | Debate, episode: Episode, *said: tuple[str, str, int]) -> Rollout:
     """A play from (role, text, round)."""
     turns = tuple(
@@ -53,10 +61,9 @@ def test_a_draft_that_was_refined_is_worth_nothing_and_the_refinement_what_it_ad
         ("verifier", "Whose ring is it?", 2),
         ("refiner", "good", 3),
     )
-    scores = reward([play])
     # Without the draft the plan is still good: 5 - 5. Without the verifier there is no refinement,
     # and without the refinement the draft stands: 5 - 2 in both.
-    assert turn_credits(env, reward, [play], scores, [[0, 1, 2]]) == [[0.0, 3.0, 3.0]]
+    assert credits(env, reward, play, at=[0, 1, 2]) == [[0.0, 3.0, 3.0]]
     assert reward.calls == [1, 1, 1, 1]
 
 
@@ -72,7 +79,7 @@ def test_a_turn_that_changes_nothing_is_worth_exactly_nothing_however_scores_rou
 
     env, reward = Feedback(parser=WHOLE), Rounding()
     play = played(env, make_episode(), ("drafter", "weak", 1), ("refiner", "good", 2))
-    assert turn_credits(env, reward, [play], reward([play]), [[0]]) == [[0.0]]
+    assert credits(env, reward, play, at=[0]) == [[0.0]]
 
 
 def test_a_refinement_that_spoils_a_draft_has_negative_credit(
@@ -87,7 +94,7 @@ def test_a_refinement_that_spoils_a_draft_has_negative_credit(
         ("refiner", "wrong", 3),
     )
     # -4 with it, 2 without.
-    assert turn_credits(env, reward, [play], reward([play]), [[2]]) == [[-6.0]]
+    assert credits(env, reward, play, at=[2]) == [[-6.0]]
 
 
 def test_in_a_vote_only_the_vote_that_decides_has_credit(
@@ -99,21 +106,54 @@ def test_in_a_vote_only_the_vote_that_decides_has_credit(
     assert play.outcome == Guidance("good")
     # Two voices of three carry it; without one of them the first of the two that are left wins.
     # Without debater 1 nothing changes.
-    assert turn_credits(env, reward, [play], reward([play]), [[0, 1, 2]]) == [[0.0, 9.0, 9.0]]
+    assert credits(env, reward, play, at=[0, 1, 2]) == [[0.0, 9.0, 9.0]]
 
 
 def test_whole_groups_are_scored_for_each_place(make_episode: Callable[..., Episode]) -> None:
     env, reward = Feedback(parser=WHOLE), ByPlan()
     plays = [played(env, make_episode(), ("drafter", text, 1)) for text in ("weak", "good")]
-    scores = reward(plays)
-    assert turn_credits(env, reward, plays, scores, [[0], [0]]) == [[2.0], [5.0]]
+    assert credits(env, reward, *plays, at=[0]) == [[2.0], [5.0]]
     assert reward.calls == [2, 2]
     assert env.rollout_without(plays[0], 0).status is PlanStatus.NO_PLAN
+
+
+def worth(*rewards: float, improvements: Sequence[float] | None = None) -> list[Score]:
+    """Credits, by default of a reward that is the improvement."""
+    return [
+        Score("book/1", reward, improvement, None, None)
+        for reward, improvement in zip(rewards, improvements or rewards, strict=True)
+    ]
 
 
 def test_credits_are_compared_within_an_episode_and_a_role() -> None:
     groups = [("book/1", "drafter"), ("book/1", "refiner")] * 2 + [("book/2", "drafter")]
     # Drafters 0 and 4 of the first episode, refiners 9 and 11; the other episode stands alone.
-    assert centred_by_role([0.0, 9.0, 4.0, 11.0, 7.0], groups) == pytest.approx(
-        [-2.0, -1.0, 2.0, 1.0, 0.0]
-    )
+    found = centred_by_role(worth(0.0, 9.0, 4.0, 11.0, 7.0), groups, noise=0.0)
+    assert found == pytest.approx([-2.0, -1.0, 2.0, 1.0, 0.0])
+
+
+def test_credits_that_differ_by_rounding_alone_are_levelled() -> None:
+    groups = [("book/1", "drafter"), ("book/1", "refiner")] * 2
+    # Tiers of 0.5 and 0.9 on two sides of a threshold; two scores of 0.01 points of noise each.
+    credits = worth(0.5, 0.5, 0.9, 0.9, improvements=[0.99, 0.99, 1.009, 1.02])
+    found = centred_by_role(credits, groups, noise=0.01)
+    assert found == pytest.approx([0.0, -0.2, 0.0, 0.2])
+
+
+def test_what_a_rule_fixes_is_no_rounding(make_episode: Callable[..., Episode]) -> None:
+    class ByRule(ByPlan):
+        """Nothing said is worth a fixed -4, and every plan an improvement of 0."""
+
+        def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+            return [
+                replace(s, improvement=0.0, reward=0.0) if r.outcome.plan else replace(s, reward=-4)
+                for r, s in zip(rollouts, super().__call__(rollouts), strict=True)
+            ]
+
+    env, reward = Feedback(parser=WHOLE), ByRule()
+    # Without its draft the first play has no plan, the second one has the refiner's.
+    alone = played(env, make_episode(), ("drafter", "weak", 1))
+    refined = played(env, make_episode(), ("drafter", "weak", 1), ("refiner", "good", 3))
+    plays = [alone, refined]
+    (first,), (second,) = turn_credits(env, reward, plays, reward(plays), [[0], [0]])
+    assert centred_by_role([first, second], [("book/1", "drafter")] * 2, noise=1.0) == [2.0, -2.0]

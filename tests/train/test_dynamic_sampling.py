@@ -6,18 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
+from envs.tokens import end_id
 from envs.types import Rollout
 from rewards.types import Score
+from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
 from train.grpo import train_grpo
+from train.rollouts import Judge
 from train.settings.grpo import GrpoSettings
 from train.signal import has_signal, levelled
 
@@ -67,13 +72,18 @@ def test_a_group_within_the_noise_is_levelled_to_its_mean_and_counted() -> None:
 
 
 class EveryOtherEpisodeTeaches:
-    """Attempts at an episode of an even chapter differ, others are all worth nothing."""
+    """Attempts at an episode of an even chapter differ, others are all worth nothing.
+
+    As rewards that compare attempts do, it wants one whole group of each episode in a call.
+    """
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
-        self.asked += [r.episode.episode_id for r in rollouts]
+        ids = [r.episode.episode_id for r in rollouts]
+        assert set(Counter(ids).values()) == {4}
+        self.asked += ids
         return [
             Score(
                 r.episode.episode_id, float(place) * teaches(r.episode.episode_id), None, None, None
@@ -158,6 +168,57 @@ def test_new_attempts_at_the_same_episodes_are_bounded(run: Any) -> None:
     assert set(scored) == set(learned)
     assert len(scored) == (4 + 2 * dull) * 4
     assert logs[0]["groups/refilled"] == 0
+
+
+class OneOfTwo:
+    """TRL's trainer as a sampler sees it, in the first of two processes; the other one lacks
+    `lacking` groups in every round."""
+
+    def __init__(self, end: int, lacking: int) -> None:
+        self.end = end
+        self.lacking = lacking
+        self.state = SimpleNamespace(global_step=0)
+        self.accelerator = self
+        self.process_index = 0
+        self.device = torch.device("cpu")
+
+    def gather(self, counted: torch.Tensor) -> torch.Tensor:
+        return torch.cat([counted, torch.tensor([self.lacking])])
+
+    def _generate_single_turn(
+        self, prompt_ids: Sequence[list[int]], images: Any, fields: Any, num_generations: int
+    ) -> tuple[list[list[int]], None]:
+        return [[7, self.end] for _ in prompt_ids], None
+
+
+@pytest.mark.parametrize("refill_with", ["attempts", "episodes"])
+@pytest.mark.parametrize("lacking", [0, 3])
+def test_an_episode_is_sampled_again_once_though_another_process_lacks_more_groups(
+    tokenizer: PreTrainedTokenizerBase, world: StoryWorldSource, refill_with: Any, lacking: int
+) -> None:
+    # All that there is to play is asked for already.
+    episodes = world.episodes("train")[:3]
+    dull = sum(not teaches(episode.episode_id) for episode in episodes)
+    assert 0 < dull < 3
+    reward, end = EveryOtherEpisodeTeaches(), end_id(tokenizer)
+    env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+    sampler = DynamicSampler(
+        Judge(episodes, env, reward),
+        tokenizer,
+        frozenset({end}),
+        group_size=4,
+        max_refills=2,
+        refill_with=refill_with,
+        noise=0.0,
+        seed=0,
+    )
+    rows = [[{"episode_id": e.episode_id}] for e in episodes for _ in range(4)]
+    found = sampler(rows, OneOfTwo(end, lacking))
+    assert len(found["completion_ids"]) == 3 * 4
+    if refill_with == "attempts":
+        # The same ones stay without signal, in both rounds.
+        assert len(reward.asked) == (3 + 2 * max(dull, lacking)) * 4
+        assert found["episode_id"] == [e.episode_id for e in episodes for _ in range(4)]
 
 
 def fmean_of(logs: Sequence[dict[str, float]], name: str) -> float:

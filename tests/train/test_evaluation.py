@@ -115,6 +115,8 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
         assert own.answer is not None and own.plan
         # The generator writes once, whatever it took to arrive at the plan.
         assert play.play["cost/generator/calls"] == own.play["cost/generator/calls"] == 1
+    # What goes wrong in a play is counted in the table: four tokens are no whole answer.
+    assert together.play is not None and together.play["play/failed/too_long"] > 0
     compared = {(c.first, c.second) for c in found.comparisons}
     assert ("trained sampled", "self_consistency") in compared
     itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)

@@ -245,6 +245,27 @@ def test_any_other_setting_of_trl_is_passed_on_and_none_of_ours_is_given_twice(
         GrpoSettings(trl={"beta": 1})
 
 
+def test_what_has_a_key_of_its_own_reaches_trl(tmp_path: Path) -> None:
+    settings = replace(
+        TINY,
+        beta=0.04,
+        epsilon=0.1,
+        temperature=0.7,
+        loss_type="dr_grpo",
+        importance_sampling_level="sequence",
+        scale_rewards="batch",
+        max_grad_norm=0.5,
+        adam_beta2=0.99,
+        trl={"weight_decay": 0.1},
+    )
+    config = grpo_config(settings, tmp_path, seed=0)
+    assert (config.beta, config.epsilon, config.temperature) == (0.04, 0.1, 0.7)
+    assert (config.loss_type, config.importance_sampling_level) == ("dr_grpo", "sequence")
+    assert (config.scale_rewards, config.max_grad_norm, config.adam_beta2) == ("batch", 0.5, 0.99)
+    assert config.weight_decay == 0.1
+    assert grpo_config(TINY, tmp_path, seed=0).weight_decay == 0
+
+
 @pytest.mark.parametrize("loss_type", get_args(LossType))
 def test_every_loss_type_trains(
     make_model: MakeModel, train: Callable[..., PreTrainedModel], fake_scorer: Any, loss_type: str

@@ -89,6 +89,15 @@ def test_costs_are_means_per_play(make_episode: Callable[..., Episode]) -> None:
     }
 
 
+def test_money_is_told_of_members_that_took_any(make_episode: Callable[..., Episode]) -> None:
+    play = rollout(make_episode(), True, False)
+    own, other = play.turns
+    paid = replace(other, reply=replace(other.reply, usage=Usage(5, 1, money=0.25)))
+    found = cost_summary([replace(play, turns=(own, paid)), play])
+    assert found[f"cost/{other.member}/money"] == 0.125
+    assert f"cost/{own.member}/money" not in found
+
+
 class SaysItsNumber:
     """TRL's sampler as `PlaySampler` calls it: the n-th answer is token n and the end."""
 

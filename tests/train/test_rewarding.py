@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from envs.types import Episode, Guidance, PlanStatus, Reply, Rollout
+from rewards.groups import check_whole
 from rewards.types import Score
 from train.rewarding import rewarded
 
@@ -46,6 +47,20 @@ def test_the_episode_that_a_reward_fails_on_is_named(rollouts: list[Rollout]) ->
         ValueError, match=r"^episode book/2: the reward failed with ZeroDivisionError"
     ):
         rewarded(Divides(), rollouts)
+
+
+class DividesPairs(Divides):
+    """The same of two attempts at each episode, and of nothing less."""
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        check_whole(rollouts, 2, ["pairs"])
+        return super().__call__(rollouts)
+
+
+def test_an_episode_is_looked_for_with_all_its_attempts(rollouts: list[Rollout]) -> None:
+    pairs = [rollout for rollout in rollouts for _ in range(2)]
+    with pytest.raises(ValueError, match=r"^episode book/2: .* ZeroDivisionError"):
+        rewarded(DividesPairs(), pairs)
 
 
 def test_a_reward_that_fails_on_the_batch_alone_names_all_of_it(rollouts: list[Rollout]) -> None:

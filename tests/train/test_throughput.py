@@ -28,6 +28,19 @@ def test_a_step_logs_memory_and_cost_and_no_mfu_where_the_peak_is_unknown() -> N
     assert "throughput/mfu" not in found
 
 
+def test_a_rollout_counts_for_all_steps_that_learn_from_it() -> None:
+    throughput = Throughput(1, steps_per_rollout=2)
+    tokens_and_seconds = [(100, 9.0), (100, 1.0), (300, 7.0), (300, 1.0), (400, 4.0)]
+    found = [
+        throughput.metrics({"num_tokens": float(tokens), "step_time": seconds}).get(
+            "throughput/tokens_per_s"
+        )
+        for tokens, seconds in tokens_and_seconds
+    ]
+    # 200 tokens in 1 + 7 s and in 7 + 1 s, 100 in 1 + 4 s.
+    assert found == [None, None, 25.0, 25.0, 20.0]
+
+
 def test_mfu_is_eight_operations_a_weight_and_token_over_the_peak() -> None:
     # 1,000 weights, 500 tokens in 2 s: 8 x 1,000 x 500 / 2 = 2e6 a second, of 4 x 1e6 at best.
     found = rates(500, 2.0, 1_000, num_gpus=4, peak_tflops=1e-6)

@@ -208,7 +208,7 @@ def costs_in_play(costs: Mapping[str, Cost]) -> dict[str, float]:
     return {
         f"cost/{member}/{name}": float(value)
         for member, cost in costs.items()
-        for name, value in vars(cost).items()
+        for name, value in cost.named().items()
     }
 
 

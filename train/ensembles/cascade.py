@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from envs.cascade import Cascade
 from envs.types import GENERATOR, Cost, Episode
 from train.ensembles.drafts import disagreement, drafts
 from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
+from train.ensembles.sharing import in_shares
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features, giga_operations
 
@@ -88,32 +90,37 @@ def inputs_of(
     """[E, S, 1 + D]: of each writer's drafts the entropy or the disagreement, and for the signal
     `quality` the generator's state after the context behind it.
     """
-    stages = []
-    for name in writers[:-1]:
-        requests = [shelf.request(name, e) for e in episodes]
-        rows = [r.prefix_ids + r.guidance_ids for r in requests]
-        count = env.num_drafts if env.signal == "agreement" else 1
-        found = drafts(
-            shelf.model(name),
-            shelf.tokenizer(name),
-            [row for row in rows for _ in range(count)],
-            env.draft_tokens,
-            sampled=env.signal == "agreement",
-            seed=seed,
-            batch_size=env.batch_size,
-        )
-        if env.signal == "agreement":
-            groups = [found[i : i + count] for i in range(0, len(found), count)]
-            doubt = [disagreement([draft.text for draft in group]) for group in groups]
-        else:
-            doubt = [draft.entropy for draft in found]
-        stages.append(torch.tensor(doubt)[:, None])
-    drafted_ES1 = torch.stack(stages, dim=1)
+    stages = [
+        in_shares(episodes, partial(_drafted, env, shelf, name, seed)) for name in writers[:-1]
+    ]
+    drafted_ES1 = torch.stack(stages, dim=1)[..., None]
     if env.signal != "quality":
         return drafted_ES1
     features_ED = context_features(shelf, episodes, env.batch_size)
     features_ESD = features_ED[:, None].expand(-1, len(stages), -1)
     return torch.cat([drafted_ES1, features_ESD], dim=-1)
+
+
+def _drafted(
+    env: Cascade, shelf: Shelf, writer: str, seed: int, episodes: Sequence[Episode]
+) -> Tensor:
+    """[E]: the entropy of the writer's draft of each chapter, or how far its drafts disagree."""
+    requests = [shelf.request(writer, e) for e in episodes]
+    rows = [r.prefix_ids + r.guidance_ids for r in requests]
+    count = env.num_drafts if env.signal == "agreement" else 1
+    found = drafts(
+        shelf.model(writer),
+        shelf.tokenizer(writer),
+        [row for row in rows for _ in range(count)],
+        env.draft_tokens,
+        sampled=env.signal == "agreement",
+        seed=seed,
+        batch_size=env.batch_size,
+    )
+    if env.signal == "agreement":
+        groups = [found[i : i + count] for i in range(0, len(found), count)]
+        return torch.tensor([disagreement([draft.text for draft in group]) for group in groups])
+    return torch.tensor([draft.entropy for draft in found])
 
 
 def fit(

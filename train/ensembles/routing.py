@@ -14,6 +14,7 @@ from envs.types import GENERATOR, Episode
 from train.ensembles import model_routers
 from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
 from train.ensembles.routers import Arrays, by_features, names_of
+from train.ensembles.sharing import in_shares
 from train.ensembles.shelf import ROUTER, Shelf
 from train.ensembles.worth import Worth, context_features
 
@@ -49,7 +50,9 @@ class ByModel:
 
     def scores(self, episodes: Sequence[Episode]) -> Tensor:
         rows = model_routers.context_rows(self.shelf, episodes)
-        return model_routers.scores(self.network, rows, self.env.batch_size)
+        return in_shares(
+            rows, lambda some: model_routers.scores(self.network, some, self.env.batch_size)
+        )
 
     def save(self, folder: Path) -> None:
         model_routers.save(self.network, folder)

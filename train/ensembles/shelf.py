@@ -18,6 +18,8 @@ from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.realigned import realigned
+from rewards.ranks.alike import AlikeScorer
+from rewards.ranks.exchange import Exchange
 from rewards.types import Likelihood, LikelihoodScorer, ScoreRequest
 from train.ensembles.vocabularies import vocabulary_maps
 from train.ranks import num_processes
@@ -123,10 +125,13 @@ class Shelf:
                 asked = [requests[place] for place in own]
                 found |= dict(zip(own, self.writer(name).scorer.score(asked), strict=True))
         if mixed:
-            # Mixtures do not travel: each process scores its own.
             asked = [requests[place] for place in mixed]
             names = [n for r in asked if r.mixture is not None for n in r.mixture.generators]
-            found |= dict(zip(mixed, self.mixture_scorer(names).score(asked), strict=True))
+            scorer: LikelihoodScorer = self.mixture_scorer(names)
+            if together:
+                # Mixtures do not travel, but all processes ask for the same ones.
+                scorer = AlikeScorer(scorer, Exchange())
+            found |= dict(zip(mixed, scorer.score(asked), strict=True))
         return [found[place] for place in range(len(requests))]
 
     def mixture_scorer(self, names: Sequence[str]) -> MixtureScorer:

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from envs.types import GENERATOR, Episode
 from rewards.improvement import improvement_percent
 from train.ensembles.fitted import writing_costs
+from train.ensembles.sharing import in_shares
 from train.ensembles.shelf import Shelf
 
 # E episodes, W writers, D features.
@@ -50,12 +51,17 @@ def giga_operations(shelf: Shelf, writer: str, episode: Episode) -> float:
 def context_features(shelf: Shelf, episodes: Sequence[Episode], batch_size: int = 64) -> Tensor:
     """[E, D]: the generator's last hidden states over the context, their mean and the last one."""
     model = shelf.model(GENERATOR)
-    features = []
-    for start in range(0, len(episodes), batch_size):
-        some = [shelf.request(GENERATOR, e) for e in episodes[start : start + batch_size]]
-        ids_BL, mask_BL = padded([r.prefix_ids + r.guidance_ids for r in some], model.device)
-        features.append(pooled(model.base_model(ids_BL, attention_mask=mask_BL)[0], mask_BL).cpu())
-    return torch.cat(features).float()
+
+    def work(own: Sequence[Episode]) -> Tensor:
+        features = []
+        for start in range(0, len(own), batch_size):
+            some = [shelf.request(GENERATOR, e) for e in own[start : start + batch_size]]
+            ids_BL, mask_BL = padded([r.prefix_ids + r.guidance_ids for r in some], model.device)
+            states_BLH = model.base_model(ids_BL, attention_mask=mask_BL)[0]
+            features.append(pooled(states_BLH, mask_BL).cpu())
+        return torch.cat(features).float()
+
+    return in_shares(episodes, work)
 
 
 def padded(

@@ -92,15 +92,31 @@ class PpoTrainer(Trainer):
         return DataLoader(schedule, batch_size=1, collate_fn=lambda items: items[0])
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The Trainer's optimizer, with a learning rate of the critic's own."""
+        """The Trainer's optimizer, with a learning rate of the critic's own; norms and biases never
+        decay."""
         if self.optimizer is None:
             module = cast(nn.Module, self.model if model is None else model)
             kind, options = self.get_optimizer_cls_and_kwargs(self.args)
             critic_rate = self.settings.critic_learning_rate or self.settings.learning_rate
             learning = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+            decay = self.args.weight_decay
+            decayed = set(self.get_decay_parameter_names(module)) if decay else set()
+            # What a group does not say, torch decides, and AdamW of torch decays by 0.01.
             groups = [
-                {"params": [p for n, p in learning if not n.startswith("critic.")]},
-                {"params": [p for n, p in learning if n.startswith("critic.")], "lr": critic_rate},
+                {
+                    "params": chosen,
+                    "lr": critic_rate if of_critic else self.settings.learning_rate,
+                    "weight_decay": decay if decays else 0.0,
+                }
+                for of_critic in (False, True)
+                for decays in (False, True)
+                if (
+                    chosen := [
+                        p
+                        for n, p in learning
+                        if n.startswith("critic.") is of_critic and (n in decayed) is decays
+                    ]
+                )
             ]
             self.optimizer = kind(groups, **options)
         return self.optimizer
@@ -169,6 +185,7 @@ class PpoTrainer(Trainer):
         settings, device = self.settings, self.accelerator.device
         padded = Padded.of(played.answers, pad_id(self.player.tokenizer)).to(device)
         voice_N = self._voice_numbers(played.roles).to(device)
+        self._count_tokens(padded)
         before = self._look(model, padded, "both", voice_N)
         logp_NA, value_NA, mask_NA = before["logp_NA"], before["value_NA"], padded.mask_NA
         score_N = self._in_critic_units(torch.tensor(played.scores, device=device))
@@ -204,6 +221,11 @@ class PpoTrainer(Trainer):
             cast(Tensor, self.accelerator.reduce(tokens_S, "sum")),
             voice_N,
         )
+
+    def _count_tokens(self, padded: Padded) -> None:
+        """Of prompts and answers, over all processes; what is counted is in every checkpoint."""
+        everywhere = cast(Tensor, self.accelerator.gather(padded.attention_NT.sum()[None]))
+        self.state.num_input_tokens_seen += int(everywhere.sum())
 
     def _voice_numbers(self, roles: Sequence[str]) -> Tensor:
         """Whose adapters said each answer, as a number; zeros where they are everybody's."""
@@ -256,7 +278,8 @@ class PpoTrainer(Trainer):
         found = cast(list[dict[str, float]], gather_object([mine]))
         names = dict.fromkeys(name for one in found for name in one)
         means = {name: fmean(one[name] for one in found if name in one) for name in names}
-        super().log({**logs, **means}, start_time)
+        tokens = {"num_tokens": float(self.state.num_input_tokens_seen)}
+        super().log({**logs, **means, **tokens}, start_time)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Beside the weights, what is left to learn from the rollout at hand."""

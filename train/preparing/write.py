@@ -80,7 +80,7 @@ def manifest(
     kinds = sorted({*tally.costs, *tally.failures})
     return {
         "files": files,
-        "costs": {**{k: vars(tally.costs[k]) for k in kinds}, "total": vars(tally.total)},
+        "costs": {**{k: tally.costs[k].named() for k in kinds}, "total": tally.total.named()},
         "statements": dict(sorted(statements.items())),
         "failures": {
             k: dict(sorted(tally.failures[k].items())) for k in kinds if tally.failures[k]

@@ -110,7 +110,12 @@ def test_answers_come_in_order_with_their_usage_and_what_was_cut(serve: Any) -> 
     )
     replies = agent.reply([(Message("user", str(n)),) for n in range(3)])
     assert replies == [Reply("Plan 0."), Reply("Plan 1."), Reply("Plan 2.", truncated=True)]
-    assert [r.usage for r in replies] == [Usage(10, 0), Usage(11, 1), Usage(12, 2)]
+    # 10, 11 + 10 and 12 + 20 thousandths.
+    assert [r.usage for r in replies] == [
+        Usage(10, 0, 0.01),
+        Usage(11, 1, 0.021),
+        Usage(12, 2, 0.032),
+    ]
     # 33 tokens read at 1000 and 3 generated at 10000 a million.
     assert agent.ledger.cost == pytest.approx(0.033 + 0.03)
     assert (agent.ledger.requests, agent.ledger.answers, agent.ledger.unmetered) == (3, 3, 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
+from launch.memory.changes import possible_changes
 from launch.memory.phases import plan
 from launch.memory.shapes import KNOWN, from_config
 from launch.memory.terms import GB
@@ -80,6 +81,57 @@ def test_adapters_on_the_generators_weights_hold_the_base_once(
     assert "reference for the KL penalty" not in stays
     apart = gigabytes("experiment=paper_7b_lora_8gpu")["reinforcement"]
     assert apart["policy: weights"] > 2 * WEIGHTS_7B / 8 / 1e9
+
+
+def test_each_role_that_learns_has_adapters_of_its_own(
+    gigabytes: Callable[..., Gigabytes], compose_train: Callable[..., DictConfig]
+) -> None:
+    asked = (
+        *("experiment=paper_7b", "policy=lora", "trainer=ppo", "env=feedback", "monitors=off"),
+        *("env.cast.trained=[drafter,refiner]", "trainer.critic=separate"),
+        *("hardware.gpus_per_node=8", "trainer.per_device_batch_size=12"),
+    )
+    # Three rows of a play (a draft and two refinements), 16 plays on a GPU: 24 to a minibatch.
+    both = gigabytes(*asked, "policy.lora.per_role=true")["reinforcement"]
+    shared = gigabytes(*asked)["reinforcement"]
+    # Two sets of 40.4 M weights in fp32 beside the frozen ones; the critic has one set as before.
+    set_of_adapters = 40_370_176 / 1e9
+    assert both["policy: weights"] - shared["policy: weights"] == pytest.approx(4 * set_of_adapters)
+    assert both["policy: AdamW"] == pytest.approx(2 * 8 * set_of_adapters)
+    assert both["critic's trunk: AdamW"] == shared["critic's trunk: AdamW"]
+    # Nothing is advised that would be refused when the run starts.
+    job = job_of(parse(RunConfig, compose_train(*asked, "policy.lora.per_role=true")))
+    offered = {change.setting for change in possible_changes(job.config)}
+    assert "trainer.critic=shared" in offered
+    assert not offered & {
+        *("trainer.gradient_checkpointing=true", "distributed=zero3"),
+        "distributed=zero3_offload",
+    }
+
+
+def test_turns_are_answered_a_batch_at_a_time(gigabytes: Callable[..., Gigabytes]) -> None:
+    asked = ("experiment=paper_7b_8gpu", "env=feedback", "trainer.episodes_at_once=null")
+    # Of 8 x 8 attempts x 5 turns on each GPU, two at a time.
+    cached = gigabytes(*asked)["rollouts"]["keys and values"]
+    assert cached == pytest.approx(2 * 14_048 * 57_344 / 1e9)
+
+
+def test_adapters_by_role_are_refused_where_the_run_would_refuse_them(
+    compose_train: Callable[..., DictConfig],
+) -> None:
+    asked = ("policy=lora", "env=feedback", "policy.lora.per_role=true")
+    with pytest.raises(ValueError, match=r"^policy\.lora\.per_role: TRL's GRPO puts all rows"):
+        job_of(parse(RunConfig, compose_train(*asked)))
+
+
+@pytest.mark.parametrize("where", ["8gpu", "lora_8gpu", "multinode", "lora_multinode"])
+def test_every_setting_at_7b_fits_the_machines_that_it_names(
+    gigabytes: Callable[..., Gigabytes], where: str
+) -> None:
+    found = gigabytes(f"experiment=paper_7b_{where}")
+    highest = max(phase["in all"] for phase in found.values())
+    # 80 GB, less 5 % lost between allocations and 2 GB for CUDA.
+    assert highest < 74 == usable_bytes(80.0) / 1e9
 
 
 def test_more_nodes_leave_less_on_each_gpu(gigabytes: Callable[..., Gigabytes]) -> None:

@@ -36,13 +36,15 @@ from transformers.utils import logging
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood.flops import ModelShape
 from rewards.likelihood.fusion import ProductOfExperts
+from rewards.likelihood.mixture import MixtureScorer
 from rewards.likelihood.rounding import largest_difference
 from rewards.prefix.shared_prefix import SharedPrefixScorer
+from rewards.ranks.alike import AlikeScorer
 from rewards.ranks.distributed import DistributedScorer
 from rewards.ranks.equal_forwards import EqualForwards, shard_layers
 from rewards.ranks.exchange import Exchange
 from rewards.stores.generator_key import weights_digest
-from rewards.types import Likelihood, Mixture, ScoreRequest
+from rewards.types import Likelihood, LikelihoodScorer, Mixture, ScoreRequest
 
 PLAIN = ("straddling", "baselines", "uneven", "one_group", "repeated", "nobody")
 VOCABULARY = 100
@@ -143,7 +145,7 @@ def requests_of(scenario: str, rank: int, num_ranks: int) -> list[ScoreRequest]:
 class Watched:
     """Passes on to a scorer, and keeps what reached it."""
 
-    def __init__(self, scorer: DenseScorer) -> None:
+    def __init__(self, scorer: LikelihoodScorer) -> None:
         self.scorer = scorer
         self.asked: list[ScoreRequest] = []
 
@@ -166,6 +168,39 @@ def plain(scenario: str, exchange: Exchange, ranks_per_replica: int = 1) -> dict
         "prefixes": sorted({str(r.prefix_ids) for r in watched.asked}),
         "bytes_sent": exchange.num_bytes_sent - sent,
     }
+
+
+def mixed(episode: int) -> list[ScoreRequest]:
+    """The requests of one episode, each written by two generators together; one comes twice."""
+    asked = [replace(request, mixture=TOGETHER) for request in group(episode)]
+    return [*asked, asked[1]]
+
+
+def mixture_scorer() -> MixtureScorer:
+    models = {name: tiny_model("llama") for name in ("a", "b")}
+    torch.manual_seed(1)
+    for weight in models["b"].parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    return MixtureScorer(DenseScorer(models["a"]), models, max_tokens_per_batch=500)
+
+
+def asked_alike(exchange: Exchange) -> dict[str, Any]:
+    """All ranks ask for the same mixtures; then each for its own; then one of them fails."""
+    watched = Watched(mixture_scorer())
+    scorer = AlikeScorer(watched, exchange)
+    seen: dict[str, Any] = {}
+    for name, episode in {"same": 3, "own": exchange.rank}.items():
+        watched.asked.clear()
+        found = scorer.score(mixed(episode))
+        seen[name] = [f.token_nll for f in found]
+        seen[f"num_{name}"] = len(watched.asked)
+    # Longer than the models' positions on the rank that gets the longest one.
+    long = replace(mixed(3)[0], guidance_ids=(1,) * 300)
+    try:
+        scorer.score([*mixed(3), long])
+    except ValueError as error:
+        return {**seen, "error": str(error), "scored_after": len(scorer.score(mixed(3)))}
+    raise AssertionError("a row beyond the last position was scored")
 
 
 TOGETHER = Mixture(("a", "b"), ProductOfExperts((0.5, 0.5)))
@@ -319,6 +354,7 @@ def play(rank: int, num_ranks: int, folder: Path) -> None:
     seen: dict[str, Any] = {name: plain(name, exchange) for name in PLAIN}
     seen["replicas_of_two"] = plain("straddling", exchange, ranks_per_replica=2)
     seen |= {f"bad_request/{name}": one_bad_request(exchange, name) for name in BAD_REQUESTS}
+    seen["alike"] = asked_alike(exchange)
     seen["sharded_layers"] = sharded(exchange, with_head=False)
     seen["sharded_layers_and_head"] = sharded(exchange, with_head=True)
     # What happens between the ranks is the same for any number of them.

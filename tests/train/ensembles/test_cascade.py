@@ -73,6 +73,8 @@ def test_a_cascade_is_the_same_after_it_was_kept(
     again = cascade.load(env, tmp_path, shelf)
     unseen = world.episodes("test")
     assert torch.equal(again.doubts(unseen), fitted.doubts(unseen))
+    alone = torch.cat([fitted.doubts([episode]) for episode in unseen[:3]])
+    assert torch.allclose(alone, fitted.doubts(unseen)[:3], atol=1e-4)
     decided, names = fitted.decide(unseen), ["generator", "north", "south"]
     assert again.decide(unseen) == decided
     for stop, decision in zip(fitted.stopped_at(unseen), decided, strict=True):

@@ -31,6 +31,14 @@ def test_the_expected_worth_is_the_sum_over_all_writers() -> None:
     assert chosen_worth(scores, worth) == pytest.approx((2.0 + 8.0) / 2)
 
 
+def test_a_router_that_is_sure_is_worth_what_its_writer_is_worth() -> None:
+    worth = torch.tensor([[2.0, 4.0], [8.0, 0.0]])
+    for place in range(2):
+        sure = torch.full((2, 2), -torch.inf)
+        sure[:, place] = 0.0
+        assert expected_worth(sure, worth).item() == worth[:, place].mean().item()
+
+
 @pytest.mark.parametrize("router", FEATURES)
 def test_a_router_learns_whose_half_a_context_is_of(router: Router) -> None:
     generator = torch.Generator().manual_seed(1)
@@ -56,6 +64,8 @@ def test_what_was_fitted_is_the_same_after_it_was_kept(
     fitted.save(tmp_path)
     again = routing.load(env, tmp_path, shelf)
     assert torch.equal(again.router.scores(unseen), fitted.router.scores(unseen))
+    alone = torch.cat([fitted.router.scores([episode]) for episode in unseen[:3]])
+    assert torch.allclose(alone, fitted.router.scores(unseen)[:3], atol=1e-4)
     decided = fitted.decide(unseen)
     assert again.decide(unseen) == decided
     for decision in decided:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from envs.merging import FROM_BASE
 from train.merging.merger import COMBINE
 from train.merging.methods import (
     Coefficient,
@@ -51,6 +52,13 @@ def test_a_merge_with_weight_one_is_that_model_bit_for_bit(method: str, dtype: t
     base, first, second = random_tensors(3, dtype)
     assert is_same(COMBINE[method](base, [first, second], [1.0, 0.0]), first)
     assert is_same(COMBINE[method](base, [first, second], [0.0, 1.0]), second)
+
+
+@pytest.mark.parametrize("method", FROM_BASE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_coefficients_of_zero_give_the_base_bit_for_bit(method: str, dtype: torch.dtype) -> None:
+    base, first, second = random_tensors(3, dtype)
+    assert is_same(COMBINE[method](base, [first, second], [0.0, 0.0]), base)
 
 
 @pytest.mark.parametrize("method", COMBINE)

@@ -85,6 +85,12 @@ def test_the_generator_is_byte_identical_after_training_and_policy_and_critic_ar
         assert ("improvement" in log and "explained_variance" in log) is (
             step % STEPS_PER_ROLLOUT == 0
         )
+    # Prompts and answers are counted once, when they are played.
+    usages = [rollout.reply.usage for rollout, _ in scored]
+    sizes = [usage.read_tokens + usage.generated_tokens for usage in usages]
+    played = [sum(sizes[:8])] * STEPS_PER_ROLLOUT + [sum(sizes)] * STEPS_PER_ROLLOUT
+    assert [log["num_tokens"] for log in logged.logs] == played
+
     # Before anything was learned, the policy is its reference and its own past.
     assert logged.logs[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert logged.logs[0]["approx_kl"] == pytest.approx(0, abs=1e-6)
@@ -103,6 +109,35 @@ def test_while_the_critic_warms_up_the_policy_stays_byte_identical(
         assert kept is (step < 3)
         assert weights["critic.head.weight"] != bytes(len(weights["critic.head.weight"]))
         assert ("policy_loss" in logged.logs[step]) is (step >= 3)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_weights_decay_only_where_asked_for_and_norms_and_biases_never(
+    make_model: MakeModel, train: Train, fake_scorer: Any, decay: float
+) -> None:
+    class Groups(TrainerCallback):
+        groups: list[tuple[int, float, float]]
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            self.groups = [
+                (max(p.dim() for p in group["params"]), group["initial_lr"], group["weight_decay"])
+                for group in given["optimizer"].param_groups
+            ]
+
+    seen, arguments = Groups(), {"weight_decay": decay} if decay else {}
+    hooks = {"callbacks": [seen]}
+    train(
+        make_model(),
+        fake_scorer,
+        hooks,
+        max_steps=1,
+        arguments=arguments,
+        learning_rate=0.01,
+        critic_learning_rate=0.02,
+    )
+    # Matrices have two dimensions; norms and biases, the first of each model's groups, have one.
+    policy, critic = [(1, 0.01, 0.0), (2, 0.01, 0.1)], [(1, 0.02, 0.0), (2, 0.02, 0.1)]
+    assert seen.groups == ([*policy, *critic] if decay else [(2, 0.01, 0.0), (2, 0.02, 0.0)])
 
 
 def test_a_policy_learns_what_pays(make_model: MakeModel, train: Train) -> None:
