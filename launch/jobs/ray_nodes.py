@@ -22,6 +22,8 @@ from launch.jobs import attempts
 from launch.jobs.attempts import EXIT_CRASHED, Failure, NodeEnd
 from launch.jobs.job import Job, JobFolder
 
+SECONDS_BETWEEN_LOOKS = 0.5
+
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser()
@@ -83,7 +85,10 @@ def run_node(python: str, run: str, number: int, attempt: str, work_dir: str) ->
     command = [python, "-P", "-m", "launch.jobs.node", run]
     process = subprocess.Popen(command, env=environment, cwd=work_dir)
     try:
-        return process.wait()
+        while process.poll() is None:
+            # Ray's interrupt is seen between two instructions, and never in the middle of a wait.
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return process.returncode
     except KeyboardInterrupt:
         process.send_signal(signal.SIGTERM)
         return process.wait()

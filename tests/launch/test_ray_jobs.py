@@ -91,7 +91,8 @@ def test_a_job_is_followed_cancelled_with_a_checkpoint_and_goes_on_to_its_end(
     assert f"attempt {record['submission']}.0: running, last moved" in shown
     second = nextchapter(ray, tmp_path, "train", *place(ray), "resume=run")
     assert second.returncode == 2 and second.stderr.count("\n") == 1
-    assert f"ray job {record['id']} is RUNNING in this run" in second.stderr
+    # On this machine by the run's lock; from one that does not see it, by what Ray says of the job.
+    assert "at work in this run" in second.stderr
 
     assert nextchapter(ray, tmp_path, "cancel", "run").returncode == 0
     shown = status_when(ray, tmp_path, "ended")

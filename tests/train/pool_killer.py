@@ -95,7 +95,7 @@ def workers(ray: Any) -> list[psutil.Process]:
 def play(ray: Any, cluster: Cluster, training: Training) -> dict[str, Any]:
     training.wait_until(lambda: training.steps() >= 1)
     first, second = workers(ray)
-    seen: dict[str, Any] = {"pids": [first.pid, second.pid]}
+    seen: dict[str, Any] = {}
 
     # Frozen, it takes what it is given and does not answer: it dies with groups in its hands.
     first.send_signal(signal.SIGSTOP)
@@ -104,15 +104,14 @@ def play(ray: Any, cluster: Cluster, training: Training) -> dict[str, Any]:
     first.kill()
     training.wait_until(lambda: training.steps() > before)
 
-    again = workers(ray)
-    seen["pids_again"] = [worker.pid for worker in again]
-    doomed = again[0]
+    # The other one has all groups now, until the first has been started again elsewhere.
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
-    doomed.send_signal(signal.SIGSTOP)
+    node = raylets[second.ppid()]
+    second.send_signal(signal.SIGSTOP)
     training.wait_until_it_waits()
     seen["node_killed_after_step"] = before = training.steps()
-    cluster.remove_node(raylets[doomed.ppid()], allow_graceful=False)
-    doomed.kill()
+    cluster.remove_node(node, allow_graceful=False)
+    second.kill()
     training.wait_until(lambda: training.steps() > before)
 
     cluster.add_node(num_cpus=1, **LOOPBACK)

@@ -35,7 +35,7 @@ DEFAULT = (
     *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
     *("reward.rules.truncated=score", "monitors=off"),
     *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
-    *("trainer.max_steps=4", "trainer.save_steps=4", "trainer.num_generations=4"),
+    *("trainer.max_steps=6", "trainer.save_steps=6", "trainer.num_generations=4"),
     *("trainer.episodes_per_step=4", "trainer.per_device_batch_size=16"),
     *("trainer.lr_scheduler_type=constant", "trainer.max_completion_length=16"),
     *("sampling.max_new_tokens=16", "evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
@@ -129,13 +129,12 @@ def test_a_run_under_which_a_worker_and_then_a_node_are_killed_ends_as_the_undis
     seen = json.loads((folder / "seen.json").read_text())
     log = (folder / "training.log").read_text()
     assert seen["status"] == 0, log[-3000:]
-    # Each held a group when it was killed, which went to another; a new one came up for the first.
+    # Each held a group when it was killed, which went to another.
     assert seen["lost"] >= 2, log[-3000:]
-    assert seen["worker_killed_after_step"] < seen["node_killed_after_step"] < 4
-    assert not set(seen["pids"]) <= set(seen["pids_again"])
+    assert seen["worker_killed_after_step"] < seen["node_killed_after_step"] < 6
 
     whole, pooled = folder / "whole", folder / "pooled"
-    assert [m["step"] for m in metrics(pooled)] == [1, 2, 3, 4]
+    assert [m["step"] for m in metrics(pooled)] == [1, 2, 3, 4, 5, 6]
     for found, expected in zip(metrics(pooled), metrics(whole), strict=True):
         for name in ("reward", "improvement", "reward_std", "grad_norm"):
             assert found[name] == pytest.approx(expected[name], abs=TOLERANCE)
