@@ -90,8 +90,10 @@ def run_with_hydra(
         if show_traceback:
             traceback.print_exception(error)
         if is_sweep and _is_swept(key.partition(".")[0], overrides):
+            group = key.partition(".")[0]
             raise ValueError(
-                f"{key}: Hydra does not know it before the sweep has chosen; write ++{key}=VALUE"
+                f"{key}: not every {group} of this sweep is known to have it; sweep those that "
+                f"have it alone, or, if all do, write ++{key}=VALUE"
             ) from error
         known = _known_settings(config_dir, config_name, overrides, key)
         raise UnknownSetting(key, known) from error

@@ -85,6 +85,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(timeout=60)
 
 
+def wait_until_jobs_run(address: str) -> None:
+    """A dashboard has a port before it answers, and answers before a node takes jobs."""
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    give_up = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < give_up:
+        try:
+            client = JobSubmissionClient(address)
+            job = client.submit_job(entrypoint="true")
+            while not (status := client.get_job_status(job)).is_terminal():
+                time.sleep(0.2)
+            if status == JobStatus.SUCCEEDED:
+                return
+        except (ConnectionError, RuntimeError):
+            time.sleep(0.5)
+    raise TimeoutError(f"{address}: no job has run within {SECONDS_TO_START} s")
+
+
 def serve(ready: Path) -> None:
     from ray.cluster_utils import Cluster
 
@@ -102,6 +120,7 @@ def serve(ready: Path) -> None:
         assert node is not None
         node.kill_dashboard()
         node.start_api_server(include_dashboard=True, raise_on_failure=True)
+        wait_until_jobs_run(f"http://{node.webui_url}")
         temporary = ready.with_suffix(".new")
         temporary.write_text(str(node.webui_url).rpartition(":")[2])
         temporary.rename(ready)

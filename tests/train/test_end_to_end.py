@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from launch.cli import CONFIG_DIR
 
 NEXTCHAPTER = (sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())")
 
@@ -146,6 +149,31 @@ def test_every_collaboration_trains_for_a_few_steps(tmp_path: Path) -> None:
         assert rows["trained", "sampled"]["play"]["cost/policy/calls"] > 1
         logged = (tmp_path / env / "metrics.jsonl").read_text(encoding="utf-8")
         assert logged.count("cost/policy/calls") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_reward_trains_under_both_trainers(tmp_path: Path) -> None:
+    rewards = sorted(path.stem for path in (CONFIG_DIR / "reward").glob("*.yaml"))
+    small = (
+        "data.demonstration_books=20 data.train_books=20 data.test_books=4 warm_start.max_steps=3"
+    )
+    steps = "trainer.max_steps=4 trainer.save_steps=4 monitors=off evaluation.max_episodes=4"
+    for trainer, episodes in (("grpo", "episodes_per_step"), ("ppo", "episodes_per_rollout")):
+        nextchapter(
+            tmp_path,
+            *("train", "--multirun", "experiment=smoke", f"hydra.sweep.dir=sweep/{trainer}"),
+            *(f"trainer={trainer}", f"reward={','.join(rewards)}", f"trainer.{episodes}=4"),
+            *(small.split() + steps.split()),
+        )
+    trained = list(tmp_path.glob("sweep/*/*/evaluation.json"))
+    assert len(trained) == 2 * len(rewards) >= 20
+    for found in trained:
+        rows = rows_of(found)
+        assert rows["trained", "sampled"]["episodes"] == 4
+        terms = yaml.safe_load((found.parent / "config.yaml").read_text())["reward"]["terms"]
+        logged = (found.parent / "metrics.jsonl").read_text(encoding="utf-8")
+        assert all(f'"reward/{term}"' in logged for term in terms)
 
 
 @pytest.mark.slow

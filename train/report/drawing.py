@@ -24,8 +24,9 @@ INK = "#333333"
 WIDTH_INCHES = 4.2
 """On a phone, 9 points of it are still 11 pixels."""
 DOTS_PER_INCH = 200
-SHORT_NAME = 12
-"""Characters of a name of which three stand in a line of the legend."""
+NAMES_IN_A_LINE = {12: 3, 24: 2}
+"""How many names of at most so many characters stand beside each other in the legend."""
+LEGEND_LINE_INCHES = 0.17
 # A title of a book may hold a dollar sign.
 STYLE: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
 
@@ -62,7 +63,9 @@ def _drawn(figure: Figure) -> Canvas:
             canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
             _draw_lines(figure, axes)
         elif figure.kind == "points":
-            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.5), layout="constrained")
+            lines = -(-len(figure.series) // _names_in_a_line(figure))
+            height = 3.0 + LEGEND_LINE_INCHES * lines
+            canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, height), layout="constrained")
             _draw_points(figure, axes)
         elif figure.kind == "ranks":
             canvas, axes = plt.subplots(figsize=(WIDTH_INCHES, 3.0), layout="constrained")
@@ -76,7 +79,7 @@ def _drawn(figure: Figure) -> Canvas:
             _draw_dots(figure, axes)
         _plain_axes(axes)
         if len(figure.series) > 1:
-            place = {"loc": "outside upper left", "ncols": 3 if _are_short(figure) else 1}
+            place = {"loc": "outside upper left", "ncols": _names_in_a_line(figure)}
             canvas.legend(frameon=False, fontsize=8, labelcolor=INK, **place)
     return canvas
 
@@ -106,7 +109,7 @@ def _draw_lines(figure: Figure, axes: Axes) -> None:
 def _draw_points(figure: Figure, axes: Axes) -> None:
     markers = "osD^vP"
     # Up at the cost at which the better one can be had, not between them.
-    best = [(s["x"][0], s["y"][0]) for s in figure.series if s["on_frontier"]]
+    best = sorted((s["x"][0], s["y"][0]) for s in figure.series if s["on_frontier"])
     axes.step(*zip(*best, strict=True), where="post", color=INK, linewidth=0.8)
     for number, (color, series) in enumerate(zip(_colors(figure), figure.series, strict=True)):
         # There are more experiments than colours.
@@ -149,9 +152,9 @@ def _draw_dots(figure: Figure, axes: Axes) -> None:
     axes.set_ylabel(figure.y_label, color=INK)
 
 
-def _are_short(figure: Figure) -> bool:
-    """Whether three names of series stand beside each other."""
-    return max(len(series["name"]) for series in figure.series) <= SHORT_NAME
+def _names_in_a_line(figure: Figure) -> int:
+    longest = max(len(series["name"]) for series in figure.series)
+    return next((count for limit, count in NAMES_IN_A_LINE.items() if longest <= limit), 1)
 
 
 def _colors(figure: Figure) -> list[str]:

@@ -66,7 +66,8 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
 def _frontier(groups: Sequence[Group]) -> Figure:
     """Improvement against what was read and written for it, of several experiments."""
     entries = [Entry.of(group) for group in groups] if len(groups) > 1 else []
-    known = sorted((e for e in entries if e.tokens is not None), key=lambda e: e.tokens or 0.0)
+    known = [e for e in entries if e.tokens is not None]
+    known.sort(key=lambda e: -e.improvement.mean)
     best = [e for e in known if is_on_frontier(e, known)]
     series = [
         {"name": e.name, "x": [e.tokens], "y": [e.improvement.mean], "on_frontier": e in best}
