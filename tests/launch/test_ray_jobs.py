@@ -104,10 +104,3 @@ def test_a_token_that_the_cluster_refuses_is_one_line(ray: RayJobs, tmp_path: Pa
     assert f"launch.address: Ray at {ray.address} refused" in line
     assert line.endswith("RAY_AUTH_TOKEN is set")
     assert not (tmp_path / "run").exists()
-
-
-def test_more_than_the_cluster_has_is_one_line(ray: RayJobs, tmp_path: Path) -> None:
-    more = ("launch.cpus_per_node=64", "launch.rendezvous_timeout_s=5", "run_dir=run")
-    assert nextchapter(ray, tmp_path, "train", *place(ray), *more, *TINY).returncode == 0
-    shown = status_when(ray, tmp_path, "ended")
-    assert "refused: hardware.nodes: 1 hosts with {'CPU': 64.0} each; Ray has" in shown

@@ -159,6 +159,7 @@ def test_every_reward_trains_under_both_trainers(tmp_path: Path) -> None:
         "data.demonstration_books=20 data.train_books=20 data.test_books=4 warm_start.max_steps=3"
     )
     steps = "trainer.max_steps=4 trainer.save_steps=4 monitors=off evaluation.max_episodes=4"
+    steps += " trainer.per_device_batch_size=16"
     for trainer, episodes in (("grpo", "episodes_per_step"), ("ppo", "episodes_per_rollout")):
         nextchapter(
             tmp_path,
