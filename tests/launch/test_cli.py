@@ -51,7 +51,7 @@ def test_a_run_goes_where_run_dir_says(nextchapter: Run) -> None:
         (["train", "seed=-1"], "seed: should not be negative; got -1. Give 0 or more"),
         (["train", "seed=1,-1", "-m"], "train (job 1): seed: should not be negative"),
         (["train", "seed=1,2", "trainr=ppo", "-m"], "trainr: no such setting; did you mean"),
-        (["train", "env=solo,debate", "env.rounds=1", "-m"], "; write ++env.rounds=VALUE"),
+        (["train", "env=solo,debate", "env.rounds=1", "-m"], " write ++env.rounds=VALUE"),
         (["train", "--seed", "3"], "--seed: no such option; settings are written without dashes"),
         (["train", "--multirnu"], "did you mean '--multirun'?"),
         (["train", "--experimental-rerun", "x"], "--experimental-rerun: no such option"),

@@ -160,6 +160,9 @@ def test_every_reward_trains_under_both_trainers(tmp_path: Path) -> None:
     )
     steps = "trainer.max_steps=4 trainer.save_steps=4 monitors=off evaluation.max_episodes=4"
     steps += " trainer.per_device_batch_size=16"
+    # Whatever an agent answers that has hardly been taught is a plan, so that there is a reward.
+    steps += " env.parser.whole_answer_without_marker=true prompts.plan_pattern=null"
+    steps += " reward.rules.truncated=score"
     for trainer, episodes in (("grpo", "episodes_per_step"), ("ppo", "episodes_per_rollout")):
         nextchapter(
             tmp_path,
