@@ -89,8 +89,8 @@ def run_with_hydra(
             raise
         if show_traceback:
             traceback.print_exception(error)
-        if is_sweep and _is_swept(key.partition(".")[0], overrides):
-            group = key.partition(".")[0]
+        group = key.partition(".")[0]
+        if is_sweep and _is_swept(group, overrides):
             raise ValueError(
                 f"{key}: not every {group} of this sweep is known to have it; sweep those that "
                 f"have it alone, or, if all do, write ++{key}=VALUE"

@@ -20,7 +20,6 @@ from envs.self_consistency import SelfConsistency
 from envs.types import (
     GENERATOR,
     Agent,
-    Cost,
     Env,
     Episode,
     Guidance,
@@ -36,15 +35,16 @@ from rewards.types import Likelihood, LikelihoodScorer
 from train.analysis.breakdown import read_genres
 from train.analysis.rows import (
     ORACLE,
-    ROUNDING,
     SELF_CONSISTENCY,
     WRITER_ROW,
     Attempt,
     Evaluation,
     Row,
     costs_in_play,
+    is_ahead,
     mean_of,
     tokens_of,
+    writing_cost,
 )
 from train.journal import Journal
 from train.lessons import cost_summary
@@ -195,13 +195,10 @@ class Evaluator:
 
     def _ahead(self, row: Row, writers: Sequence[Row]) -> Interval:
         """The share of episodes on which the row is better than every one of the writers."""
-        alone = [max(own) for own in zip(*(w.improvements for w in writers), strict=True)]
-        is_ahead = [
-            float(whole > most + ROUNDING)
-            for whole, most in zip(row.improvements, alone, strict=True)
-        ]
+        alone = zip(*(w.improvements for w in writers), strict=True)
+        ahead = [float(is_ahead(*pair)) for pair in zip(row.improvements, alone, strict=True)]
         books = [episode.book_id for episode in self.episodes]
-        return clustered_bootstrap(is_ahead, books, self.config.bootstrap_samples)
+        return clustered_bootstrap(ahead, books, self.config.bootstrap_samples)
 
     def _made(self, name: str, made: Made) -> Row:
         attempts = []
@@ -330,8 +327,7 @@ class Evaluator:
         so that plays that end in plans compare with ensembles, which write.
         """
         request = self.reward.encoder.request(attempt.episode, attempt.plan)
-        read = len(request.prefix_ids) + len(request.guidance_ids)
-        return costs_in_play({GENERATOR: Cost(1, read, len(request.gold_ids))})
+        return costs_in_play({GENERATOR: writing_cost(request)})
 
     def _again(self, row: Row, digest: str, load: Callable[[], LikelihoodImprovement]) -> Row:
         """The row with what its plans are worth to a second generator."""

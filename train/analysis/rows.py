@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from envs.types import Cost, Episode, PlanStatus
 from rewards.improvement import improvement_percent
-from rewards.types import Likelihood
+from rewards.types import Likelihood, ScoreRequest
 from train.analysis.breakdown import Part, breakdown
 from train.analysis.paired import Comparison, Measurements, compare
 from train.analysis.texts import text_metrics
@@ -201,6 +201,17 @@ class Evaluation:
         ]
         books = [episode.book_id for episode in episodes]
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
+
+
+def is_ahead(whole: float, alone: Iterable[float]) -> bool:
+    """Whether an improvement is better than each of the others, by more than rounding."""
+    return whole > max(alone) + ROUNDING
+
+
+def writing_cost(request: ScoreRequest) -> Cost:
+    """What it takes to write a chapter of the length of the author's as it is scored."""
+    read = len(request.prefix_ids) + len(request.guidance_ids)
+    return Cost(1, read, len(request.gold_ids))
 
 
 def costs_in_play(costs: Mapping[str, Cost]) -> dict[str, float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from envs.ensemble import Ensemble
 from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from train.analysis.rows import writing_cost
 from train.ensembles.shelf import Shelf
 
 
@@ -72,15 +73,9 @@ def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dic
     """What it takes these writers to write a chapter of the length of the author's, each token read
     and written by all of them.
     """
-    found: dict[str, Cost] = {}
-    for name in writers:
-        request = shelf.request(name, episode)
-        read = len(request.prefix_ids) + len(request.guidance_ids)
-        found[name] = Cost(1, read, len(request.gold_ids))
-    return found
+    return {name: writing_cost(shelf.request(name, episode)) for name in writers}
 
 
 def reading_cost(shelf: Shelf, episode: Episode) -> Cost:
     """What it takes the generator to read the context, for whoever decides by its state."""
-    request = shelf.request(GENERATOR, episode)
-    return Cost(1, len(request.prefix_ids) + len(request.guidance_ids), 0)
+    return replace(writing_cost(shelf.request(GENERATOR, episode)), generated_tokens=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from train.analysis.exports import Table, interval, label
-from train.analysis.rows import ROUNDING, UNTRAINED, WRITER_ROW, tokens_of
+from train.analysis.rows import UNTRAINED, WRITER_ROW, is_ahead, tokens_of
 from train.judging.improvements import read_improvements
 from train.report.runs import Group, ReportedRun
 from train.statistics import Interval, clustered_bootstrap
@@ -128,7 +128,7 @@ def _is_ahead(own: Improvements, row: str) -> dict[str, float]:
     if not alone:
         return {}
     return {
-        episode: float(value > max(values[episode] for values in alone) + ROUNDING)
+        episode: float(is_ahead(value, (values[episode] for values in alone)))
         for episode, value in own[row].items()
     }
 
