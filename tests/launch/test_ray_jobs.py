@@ -1,4 +1,4 @@
-"""A training as a job of a real Ray: followed, and refused a second time."""
+"""A training as a job of a real Ray: followed, alone in its run, cancelled, and taken to its end."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def status_when(ray: RayJobs, folder: Path, word: str) -> str:
     return shown
 
 
-def test_a_job_trains_is_followed_and_is_alone_in_its_run(ray: RayJobs, tmp_path: Path) -> None:
+def test_a_job_is_alone_in_its_run_saves_when_cancelled_and_a_second_one_ends_it(ray: RayJobs, tmp_path: Path) -> None:
     run = tmp_path / "run"
     launched = nextchapter(ray, tmp_path, "train", *place(ray), "run_dir=run", *TINY)
     assert launched.returncode == 0, launched.stderr[-3000:]
@@ -94,6 +94,26 @@ def test_a_job_trains_is_followed_and_is_alone_in_its_run(ray: RayJobs, tmp_path
 
     assert "reinforcement ..." in nextchapter(ray, tmp_path, "logs", "run").stdout
     assert nextchapter(ray, tmp_path, "cancel", "run").returncode == 0
+    shown = status_when(ray, tmp_path, f"ray job {record['id']}: ended")
+    (checkpoint,) = (run / "checkpoints").glob("checkpoint-*")
+    step = int(checkpoint.name.removeprefix("checkpoint-"))
+    assert 1 <= step < 2000 and step == logged_steps(run)
+    assert f"last checkpoint: step {step}" in shown
+    assert f"attempt {record['submission']}.0: asked to leave, with a checkpoint" in shown
+    end = json.loads((run / "job" / "end.json").read_text())
+    assert end["status"] == 130 and end["message"].startswith("cancelled; stopped by SIGTERM")
+
+    few = f"trainer.max_steps={step + 2}"
+    again = nextchapter(ray, tmp_path, "train", *place(ray), "resume=run", few)
+    assert again.returncode == 0, again.stderr[-3000:]
+    shown = status_when(ray, tmp_path, ": ended")
+    later = json.loads((run / "job" / "job.json").read_text())
+    assert later["id"] != record["id"]
+    assert f"attempt {later['submission']}.0: done" in shown
+    assert logged_steps(run) == step + 2
+    lines = (run / "job" / "attempts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["checkpoint"] for line in lines] == [None, step]
+    assert (run / "evaluation.json").is_file()
 
 
 def test_a_token_that_the_cluster_refuses_is_one_line(ray: RayJobs, tmp_path: Path) -> None:
