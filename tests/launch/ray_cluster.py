@@ -1,4 +1,4 @@
-"""A real Ray on this machine with a dashboard that takes jobs, on loopback, with a token.
+"""A real Ray of two nodes on this machine, with a dashboard that takes jobs, on loopback, with a token.
 
     python ray_cluster.py FILE
 
@@ -108,7 +108,7 @@ def serve(ready: Path) -> None:
 
     # Ray gives the parts of a node 15 s, so the many of a dashboard come afterwards.
     head = {
-        "num_cpus": 2,
+        "num_cpus": 1,
         "include_dashboard": False,
         "dashboard_host": LOOPBACK,
         "dashboard_port": free_ports(1)[0],
@@ -120,6 +120,7 @@ def serve(ready: Path) -> None:
         assert node is not None
         node.kill_dashboard()
         node.start_api_server(include_dashboard=True, raise_on_failure=True)
+        cluster.add_node(num_cpus=1, node_ip_address=LOOPBACK)
         wait_until_jobs_run(f"http://{node.webui_url}")
         temporary = ready.with_suffix(".new")
         temporary.write_text(str(node.webui_url).rpartition(":")[2])

@@ -29,7 +29,7 @@ TINY = (
     *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
     # So many that it is not over before it is cancelled.
     *("trainer.max_steps=2000", "trainer.save_steps=2000", "trainer.num_generations=4"),
-    *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=8"),
+    *("trainer.episodes_per_step=2", "trainer.per_device_batch_size=4"),
     *("trainer.max_completion_length=16", "sampling.max_new_tokens=16"),
     *("evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
     *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
@@ -56,7 +56,7 @@ def nextchapter(
 
 
 def place(ray: RayJobs) -> tuple[str, ...]:
-    return ("launch=ray", f"launch.address={ray.address}", "launch.device=cpu")
+    return ("launch=ray", f"launch.address={ray.address}", "launch.device=cpu", "nodes=2")
 
 
 def logged_steps(run: Path) -> int:
@@ -73,7 +73,9 @@ def status_when(ray: RayJobs, folder: Path, word: str) -> str:
     return shown
 
 
-def test_a_job_is_alone_in_its_run_saves_when_cancelled_and_a_second_one_ends_it(ray: RayJobs, tmp_path: Path) -> None:
+def test_a_job_is_alone_in_its_run_saves_when_cancelled_and_a_second_one_ends_it(
+    ray: RayJobs, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     launched = nextchapter(ray, tmp_path, "train", *place(ray), "run_dir=run", *TINY)
     assert launched.returncode == 0, launched.stderr[-3000:]
@@ -82,7 +84,9 @@ def test_a_job_is_alone_in_its_run_saves_when_cancelled_and_a_second_one_ends_it
     assert ray.environment["RAY_AUTH_TOKEN"] not in (run / "job" / "job.sh").read_text()
     give_up = time.monotonic() + 600
     while logged_steps(run) < 1:
-        assert time.monotonic() < give_up, nextchapter(ray, tmp_path, "status", "run").stdout
+        # A job that has ended will log no step.
+        is_over = (run / "job" / "end.json").exists() or time.monotonic() > give_up
+        assert not is_over, nextchapter(ray, tmp_path, "status", "run").stdout
         time.sleep(0.2)
     shown = nextchapter(ray, tmp_path, "status", "run").stdout
     assert f"ray job {record['id']}: RUNNING" in shown
