@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftConfig, PeftModel, get_peft_model
-from transformers import PreTrainedModel
 
 from envs.collaboration.collaboration import Collaboration
 from envs.types import Env
@@ -42,7 +37,7 @@ def check_role_adapters(config: RunConfig, env: Env) -> None:
     """Refuses adapters by role where they would learn from other roles' answers, or not at all.
 
     Raises:
-        ValueError: the env has one role, or the trainer puts all rows through one adapter.
+        ValueError: the env has one role, or something else would put rows through other adapters.
     """
     if config.policy.lora is None or not config.policy.lora.per_role:
         return
@@ -51,10 +46,10 @@ def check_role_adapters(config: RunConfig, env: Env) -> None:
         raise ValueError(
             f"{key}: is for envs with several roles; set it to false, or choose an env"
         )
-    if isinstance(config.trainer, GrpoSettings):
+    if isinstance(config.trainer, GrpoSettings) and config.trainer.sampler != "transformers":
         raise ValueError(
-            f"{key}: TRL's GRPO puts all rows of a batch through one set of adapters; take "
-            "trainer=ppo, or set it to false"
+            f"{key}: trainer.sampler={config.trainer.sampler} answers with one set of adapters in "
+            "all roles; take trainer.sampler=transformers, or set it to false"
         )
     if config.trainer.gradient_checkpointing:
         raise ValueError(
@@ -66,19 +61,6 @@ def check_role_adapters(config: RunConfig, env: Env) -> None:
             f"{key}: under DeepSpeed all weights have a gradient in every step, and a role that "
             "was not heard has none; take distributed=none"
         )
-
-
-def with_voices(policy: PreTrainedModel, how: PeftConfig, roles: Sequence[str]) -> PeftModel:
-    """The policy with adapters for each role, all of which learn."""
-    # peft writes the names of the modules that it found into the config that it is given; of the
-    # others, which would find the first one's modules as well, it is given those names.
-    adapted = get_peft_model(policy, copy.deepcopy(how), adapter_name=roles[0])
-    assert isinstance(adapted, PeftModel)
-    for role in roles[1:]:
-        adapted.add_adapter(role, copy.deepcopy(adapted.peft_config[roles[0]]))
-    for name, weight in adapted.named_parameters():
-        weight.requires_grad_("lora_" in name)
-    return adapted
 
 
 def shares_weights(config: RunConfig, generator: ModelConfig, start: ModelConfig) -> bool:

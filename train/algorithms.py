@@ -26,6 +26,8 @@ from train import (
     play_sampler,
     ppo,
     reinforcement,
+    role_adapters,
+    role_marks,
     rollouts,
     signal,
     zero,
@@ -47,6 +49,7 @@ from train.settings.grpo import GrpoSettings, steps_per_generation
 CODE = (
     *(grpo, grpo_settings, ppo, reinforcement, rollouts, dynamic_sampling, signal),
     *(episode_order, curriculum, nonfinite, zero, lessons, credit, play_sampler, adapters),
+    *(role_adapters, role_marks),
 )
 
 
@@ -140,9 +143,9 @@ def train_policy(
         "on_scored": on_scored,
         "resume_from": resume_from,
         "peft_config": peft_config,
+        "roles": roles,
         "deepspeed": deepspeed,
     }
     if isinstance(settings, PpoSettings):
-        return train_ppo(policy, tokenizer, env, reward, order, settings, **how, roles=roles)
-    assert not roles, "checked before"
+        return train_ppo(policy, tokenizer, env, reward, order, settings, **how)
     return train_grpo(policy, tokenizer, env, reward, order, settings, **how, noise=noise)

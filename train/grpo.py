@@ -6,6 +6,7 @@ function below joins them with their episodes again by that id.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from datasets import Dataset
+from peft import PeftConfig
+from torch import nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
+    set_seed,
 )
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -26,6 +30,7 @@ from envs.collaboration.collaboration import Collaboration
 from envs.solo import SoloPlanner
 from envs.tokens import end_id
 from envs.types import Episode, Reply, Rollout
+from envs.voices import SHARED
 from rewards.types import Reward, Score
 from train import zero
 from train.dynamic_sampling import DynamicSampler
@@ -33,6 +38,7 @@ from train.episode_order import EpisodeOrder
 from train.lessons import in_rows, rows_per_play
 from train.play_sampler import PlaySampler
 from train.reinforcement import trainer_arguments
+from train.role_marks import MarkedRoleAdapters
 from train.rollouts import Judge, OnScored, summary
 from train.settings.grpo import GrpoSettings, micro_batches, steps_per_generation
 from train.signal import levelled
@@ -132,15 +138,16 @@ def train_grpo(
     on_scored: OnScored | None = None,
     resume_from: Path | None = None,
     peft_config: Any = None,
+    roles: Sequence[str] = (),
     deepspeed: Mapping[str, Any] | None = None,
     noise: float = 0.0,
 ) -> PreTrainedModel:
     """Trains `policy` in place to raise `reward` on the episodes in `order`; returns it, adapters
     included.
 
-    `deepspeed` is DeepSpeed's own config, or None for plain data parallelism; either way the policy
-    is whole in every process when it returns. `noise` is by how many points the scorer's
-    improvements are off by rounding.
+    Each of the `roles` gets adapters of its own. `deepspeed` is DeepSpeed's own config, or None for
+    plain data parallelism; either way the policy is whole in every process when it returns. `noise`
+    is by how many points the scorer's improvements are off by rounding.
     """
     rows = Dataset.from_dict({"position": range(len(order))})
     rows.set_transform(Rows(order, env))
@@ -175,15 +182,17 @@ def train_grpo(
         if judge.foresees:
             # All of a step is one generation to TRL; the sampler divides it.
             settings = dataclasses.replace(settings, episodes_at_once=None)
+    if roles:
+        policy, peft_config = cast(Any, _with_roles(policy, peft_config, roles, seed)), None
     with warnings.catch_warnings():
         # TRL keeps the right to change `rollout_func`; the lock file holds the release that we use.
         warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
-        trainer = GRPOTrainer(
+        trainer = (RoleTrainer if roles else GRPOTrainer)(
             model=policy,
             reward_funcs=EpisodeReward(
                 judge, end_ids, settings.num_generations, floor, on_scored, sampler
             ),
-            args=grpo_config(in_rows(settings, env), output_dir, seed, deepspeed),
+            args=grpo_config(in_rows(settings, env), output_dir, seed, deepspeed, bool(roles)),
             train_dataset=rows,
             processing_class=tokenizer,
             callbacks=list(callbacks),
@@ -191,10 +200,39 @@ def train_grpo(
             # Its type wants texts, though of conversations TRL hands over the messages.
             rollout_func=cast(Any, sampler),
         )
+    if isinstance(policy, MarkedRoleAdapters):
+        _drop_shared(policy)
     trainer.remove_callback(PrinterCallback)
     with zero.training(trainer):
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     return cast(PreTrainedModel, trainer.accelerator.unwrap_model(trainer.model))
+
+
+class RoleTrainer(GRPOTrainer):
+    """GRPO of a policy with adapters by role, which lie where transformers does not look."""
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        cast(MarkedRoleAdapters, self.model).restore(Path(resume_from_checkpoint))
+
+
+def _with_roles(
+    policy: PreTrainedModel, how: PeftConfig, roles: Sequence[str], seed: int
+) -> MarkedRoleAdapters:
+    """The policy with adapters for each role, and one set that TRL makes its reference from."""
+    # Adapters start at random.
+    set_seed(seed)
+    adapted = MarkedRoleAdapters.on(policy, how, roles)
+    adapted.add_adapter("default", copy.deepcopy(adapted.peft_config[roles[0]]))
+    return adapted
+
+
+def _drop_shared(policy: MarkedRoleAdapters) -> None:
+    """Takes away what is of no role: then TRL's reference is the policy without adapters."""
+    for name in SHARED & set(policy.peft_config):
+        policy.delete_adapter(name)
+    policy.all_learn()
 
 
 def overlaps(judge: Judge, settings: GrpoSettings) -> bool:
@@ -233,6 +271,7 @@ def grpo_config(
     output_dir: Path,
     seed: int,
     deepspeed: Mapping[str, Any] | None = None,
+    by_role: bool = False,
 ) -> GRPOConfig:
     """Settings in TRL's terms."""
     ours = _arguments(
@@ -244,9 +283,9 @@ def grpo_config(
         deepspeed,
     )
     others = {
-        # Every weight of a causal language model takes part in every pass; to look for some that do
-        # not costs time.
-        "ddp_find_unused_parameters": False,
+        # Every weight of a causal language model takes part in every pass, save the adapters of a
+        # role that has no row in it; to look for some that do not costs time.
+        "ddp_find_unused_parameters": by_role,
         **settings.trl,
     }
     return GRPOConfig(**ours, **others)

@@ -23,7 +23,7 @@ from train.cache import digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.local_member import member_weights
 from train.logs import BEFORE_ANY_STEP, MetricLog
-from train.models import VOICES, model_digest, save_model
+from train.models import model_digest, save_model
 from train.monitors.start import start_monitor
 from train.monitors.stop import StoppedByMonitor
 from train.nonfinite import NonFiniteGuard
@@ -127,7 +127,7 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
         if voices(policy):
             # Adapters of several roles cannot all be merged into one set of weights.
             if ranks.is_main():
-                policy.save_pretrained(str(kept / "policy" / VOICES))
+                policy.save_pretrained(str(kept / "policy"))
             policy = cast(PeftModel, policy).unload()
         elif isinstance(policy, PeftModel):
             # Into copies of the weights: those of the base may be the generator's.

@@ -11,14 +11,17 @@ from transformers import PreTrainedTokenizerBase
 from envs.collaboration.collaboration import Collaboration
 from envs.tokens import chat_text
 from envs.types import Answer, Conversation, Episode, Reply, Usage
+from envs.voices import NO_VOICE, speaking, voices
 from rewards.types import Reward
-from train.lessons import play_lessons
+from train.lessons import Lesson, play_lessons
+from train.role_marks import marked
 
 
 class TrlPolicy:
     """The policy as TRL's trainer samples it, so that vLLM and continuous batching work here too.
 
-    At most `batch_size` conversations are answered at once.
+    At most `batch_size` conversations are answered at once. Where the policy has adapters by role,
+    `reply_as` speaks with those of one role, and `reply` without any.
     """
 
     def __init__(
@@ -33,12 +36,21 @@ class TrlPolicy:
         self.end_ids = end_ids
         self.batch_size = batch_size
 
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The roles in which it speaks otherwise."""
+        return voices(self.trainer.model)
+
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
-        return [
-            reply
-            for start in range(0, len(conversations), self.batch_size)
-            for reply in self._reply(conversations[start : start + self.batch_size])
-        ]
+        return self.reply_as(NO_VOICE, conversations)
+
+    def reply_as(self, voice: str, conversations: Sequence[Conversation]) -> list[Reply]:
+        with speaking(self.trainer.model, voice):
+            return [
+                reply
+                for start in range(0, len(conversations), self.batch_size)
+                for reply in self._reply(conversations[start : start + self.batch_size])
+            ]
 
     def _reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
         texts = [chat_text(self.tokenizer, conversation) for conversation in conversations]
@@ -118,7 +130,7 @@ class PlaySampler:
             self.noise,
         )
         return {
-            "prompt_ids": [list(lesson.answer.prompt_ids) for lesson in lessons],
+            "prompt_ids": [_prompt_ids(lesson, policy.voices) for lesson in lessons],
             "completion_ids": [list(lesson.answer.ids) for lesson in lessons],
             "logprobs": [list(lesson.answer.logprobs or ()) for lesson in lessons]
             if lessons[0].answer.logprobs
@@ -129,3 +141,9 @@ class PlaySampler:
             if self.credit == "turn"
             else [None] * len(lessons),
         }
+
+
+def _prompt_ids(lesson: Lesson, voices: Sequence[str]) -> list[int]:
+    """What was read, and where roles have adapters of their own, whose are to learn from it."""
+    ids = lesson.answer.prompt_ids
+    return marked(ids, lesson.role, voices) if voices else list(ids)

@@ -128,7 +128,7 @@ class LoraConfig:
     target_modules: str | list[str] = "all-linear"
     per_role: bool = False
     """Adapters of its own for each role of the env that learns, on weights that all roles share; a
-    role of the policy that does not learn speaks without any. With PPO alone."""
+    role of the policy that does not learn speaks without any."""
 
 
 @dataclass(frozen=True)

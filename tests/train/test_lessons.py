@@ -106,6 +106,7 @@ class SaysItsNumber:
         self.prompts: list[list[int]] = []
         self.state = SimpleNamespace(global_step=0)
         self.accelerator = SimpleNamespace(process_index=0)
+        self.model = SimpleNamespace()
 
     def _generate_single_turn(
         self, prompt_ids: Sequence[list[int]], images: Any, fields: Any, num_generations: int

@@ -25,7 +25,7 @@ from envs.types import Answer, Conversation, Episode, Message, Reply, Rollout
 from envs.voices import speaking, voices
 from rewards.types import Score
 from train import pipeline
-from train.adapters import check_role_adapters, trained_roles, with_voices
+from train.adapters import check_role_adapters, trained_roles
 from train.algorithms import order_of
 from train.commands.evaluate import kept_models, policy_at
 from train.config.build import build
@@ -38,6 +38,7 @@ from train.ppo.experience import Padded
 from train.ppo.run import train_ppo
 from train.ppo.settings import PpoSettings
 from train.progress import ProgressDisplay
+from train.role_adapters import RoleAdapters
 from train.run import Run
 from train.run_folder import RunFolder
 from train.schema import ModelConfig, RunConfig
@@ -75,7 +76,7 @@ def spoil(model: Any, role: str, seed: int = 1) -> None:
 @pytest.fixture
 def voiced(make_model: MakeModel) -> PeftModel:
     torch.manual_seed(0)
-    return with_voices(make_model(), LORA, ROLES)
+    return RoleAdapters.on(make_model(), LORA, ROLES)
 
 
 def test_a_role_speaks_with_its_own_adapters_alone(
@@ -190,7 +191,7 @@ def test_a_resumed_run_ends_with_the_adapters_of_an_uninterrupted_one(
             roles=("drafter", "verifier"),
         )
 
-    start = with_voices(make_model(), LORA, ("drafter", "verifier"))
+    start = RoleAdapters.on(make_model(), LORA, ("drafter", "verifier"))
     whole = train()
     assert voices(whole) == ("drafter", "verifier")
     ends = {role: adapters(whole, role) for role in voices(whole)}
@@ -228,7 +229,7 @@ def test_a_folder_with_adapters_by_role_speaks_as_it_did_and_is_a_member_of_its_
     save_model(make_model(), tokenizer, tmp_path)
     config = ModelConfig(path=str(tmp_path))
     plain = model_digest(config)
-    voiced.save_pretrained(str(tmp_path / "roles"))
+    voiced.save_pretrained(str(tmp_path))
     assert model_digest(config) != plain
     model, _ = load_model(config, "model")
     agent = TransformersAgent(model, tokenizer, HOW)
@@ -247,22 +248,32 @@ def test_a_folder_with_adapters_by_role_speaks_as_it_did_and_is_a_member_of_its_
 
 
 SMALL = (
-    *("policy=lora", "trainer=ppo", "env=feedback", "env.rounds=1", "policy.lora.per_role=true"),
+    *("policy=lora", "env=feedback", "env.rounds=1", "policy.lora.per_role=true"),
     *("env.cast.trained=[drafter,refiner]", "env.parser.pattern=null", "monitors=off"),
     *("data.demonstration_books=2", "data.train_books=2", "data.test_books=2", "warm_start=null"),
     *("env.parser.whole_answer_without_marker=true", "reward.rules.truncated=score"),
     *("sft_baseline=null", "trainer.max_steps=2", "trainer.save_steps=1"),
-    *("trainer.num_generations=2", "trainer.episodes_per_rollout=2"),
+    "trainer.num_generations=2",
     *("trainer.per_device_batch_size=4", "trainer.max_completion_length=12"),
     *("sampling.max_new_tokens=12", "evaluation.max_episodes=2"),
     *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
 )
 
 
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        ("trainer=ppo", "trainer.episodes_per_rollout=2"),
+        ("trainer=grpo", "trainer.episodes_per_step=2"),
+    ],
+    ids=["ppo", "grpo"],
+)
 def test_a_run_keeps_evaluates_and_exports_the_adapters_of_all_roles(
-    compose_train: Compose, tmp_path: Path
+    compose_train: Compose, tmp_path: Path, trainer: tuple[str, ...]
 ) -> None:
-    composed = compose_train(*SMALL, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run")
+    composed = compose_train(
+        *SMALL, *trainer, f"cache_dir={tmp_path}/cache", f"run_dir={tmp_path}/run"
+    )
     config = parse(RunConfig, composed)
     run = Run.prepare(config, ProgressDisplay())
     with RunFolder.create(tmp_path / "run", composed) as folder:
@@ -288,12 +299,18 @@ def test_a_run_keeps_evaluates_and_exports_the_adapters_of_all_roles(
     ("overrides", "says"),
     [
         (["env=solo"], "is for envs with several roles"),
-        (["env=debate"], "TRL's GRPO puts all rows of a batch through one set of adapters"),
+        (["env=debate", "trainer.sampler=vllm_colocate"], "trainer.sampler=vllm_colocate answers"),
+        (
+            ["env=debate", "trainer.sampler=continuous_batching"],
+            "trainer.sampler=continuous_batching answers with one set of adapters",
+        ),
+        (["env=debate", "trainer.gradient_checkpointing=true"], "with trainer.gradient_check"),
         (
             ["env=debate", "trainer=ppo", "trainer.gradient_checkpointing=true"],
             "with trainer.gradient_checkpointing",
         ),
         (["env=debate", "trainer=ppo", "distributed=zero2"], "under DeepSpeed"),
+        (["env=debate", "distributed=zero2"], "under DeepSpeed"),
     ],
 )
 def test_where_rows_would_go_through_other_roles_adapters_it_is_refused(

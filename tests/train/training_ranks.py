@@ -1,9 +1,10 @@
 """Two real processes that train together: `python training_ranks.py <folder> <way>…`.
 
-A way is plain data parallelism or a ZeRO stage; with all weights or with adapters (`_lora`); by
-GRPO or by PPO (`_ppo`); from the start or after its first step (`_resumed`). In each, a tiny policy
-takes two steps on what a tiny generator rewards; every rank writes what it saw to
-`<folder>/<rank>.json`, for test_training_ranks.py to read.
+A way is plain data parallelism or a ZeRO stage; with all weights, with adapters (`_lora`) or with
+adapters of each role of a collaboration (`_lora_roles`); by GRPO or by PPO (`_ppo`); from the start
+or after its first step (`_resumed`). In each, a tiny policy takes two steps on what a tiny
+generator rewards; every rank writes what it saw to `<folder>/<rank>.json`, for
+test_training_ranks.py to read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import deepspeed as integration
 
+from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.prompts import Prompts
 from envs.solo import SoloPlanner
@@ -49,7 +51,11 @@ from train.settings.grpo import GrpoSettings
 
 NUM_RANKS = 2
 # Whatever a random model says is a plan, so that attempts differ in what they are worth.
-ENV = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
+PARSER = PlanParser(whole_answer_without_marker=True)
+ENV = SoloPlanner(parser=PARSER)
+# Of three turns any one is learned from, so that many batches have no row of some role.
+FEEDBACK = Feedback(parser=PARSER, rounds=1, turns_learned=1)
+ROLES = ("drafter", "refiner", "verifier")
 WORLD = StoryWorldSource(
     seed=1,
     writing_books=6,
@@ -153,7 +159,7 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     trained = train_policy(
         policy,
         tokenizer(),
-        ENV,
+        FEEDBACK if "roles" in how else ENV,
         LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
         order_of(WORLD.episodes("train"), trainer, seed=0),
         trainer,
@@ -163,6 +169,7 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
         on_scored=lambda rollouts, scores: seen.extend(zip(rollouts, scores, strict=True)),
         resume_from=here / "checkpoint-1" if "resumed" in how else None,
         peft_config=LoraConfig(**LORA) if has_adapters else None,
+        roles=ROLES if "roles" in how else (),
         deepspeed=settings.as_deepspeed(),
     )
     return {

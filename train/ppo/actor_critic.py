@@ -10,15 +10,14 @@ from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from envs.voices import speaking, voices
-from train.adapters import with_voices
-from train.models import ADAPTER_WEIGHTS, VOICES, voice_folders
 from train.ppo.losses import token_logprobs
+from train.role_adapters import RoleAdapters, missing_adapters
 
 # N answers, T tokens, A answer tokens, H hidden size.
 
@@ -87,7 +86,7 @@ class ActorCritic(nn.Module):
             bare.task_type = None
             trunk = get_peft_model(cast(PreTrainedModel, trunk), bare)
         if roles:
-            return cls(with_voices(policy, peft_config, roles), trunk, None, temperature)
+            return cls(RoleAdapters.on(policy, peft_config, roles), trunk, None, temperature)
         # peft writes the names of the modules that it found into the config that it is given.
         adapted = cast(PeftModel, get_peft_model(policy, copy.deepcopy(peft_config)))
         return cls(adapted, trunk, None, temperature)
@@ -198,8 +197,7 @@ class ActorCritic(nn.Module):
         `state` is the state of this module, from wherever its shards were gathered.
         """
         policy = {n.removeprefix("policy."): t for n, t in state.items() if n.startswith("policy.")}
-        place = folder / VOICES if self.voices else folder
-        self.policy.save_pretrained(str(place), state_dict=policy)
+        self.policy.save_pretrained(str(folder), state_dict=policy)
         critic = {n: state[f"critic.{n}"] for n in self._critic_names()}
         save_file({n: t.contiguous().cpu() for n, t in critic.items()}, folder / CRITIC_FILE)
 
@@ -209,8 +207,8 @@ class ActorCritic(nn.Module):
         Raises:
             ValueError: it is of another model, or of another kind of critic.
         """
-        if self.voices:
-            self._load_voices(folder)
+        if isinstance(self.policy, RoleAdapters):
+            self.policy.restore(folder)
             self._load_critic(folder)
             return
         state: dict[str, Tensor] = {}
@@ -218,7 +216,7 @@ class ActorCritic(nn.Module):
         for path in sorted(folder.glob(f"{pattern}.safetensors")):
             state |= load_file(path)
         if isinstance(self.policy, PeftModel):
-            missing = _missing_adapters(self.policy, state)
+            missing = missing_adapters(self.policy, state)
         else:
             missing = _missing_weights(self.policy, state)
         if missing:
@@ -227,23 +225,6 @@ class ActorCritic(nn.Module):
                 "resume with the model and the policy settings that it was trained with"
             )
         self._load_critic(folder)
-
-    def _load_voices(self, folder: Path) -> None:
-        found = voice_folders(folder)
-        if set(found) != set(self.voices):
-            raise ValueError(
-                f"{folder}: holds adapters of the roles {sorted(found)}, and this run trains "
-                f"{list(self.voices)}; resume with the env.cast that it was trained with"
-            )
-        for role, place in found.items():
-            missing = _missing_adapters(
-                cast(PeftModel, self.policy), load_file(place / ADAPTER_WEIGHTS), role
-            )
-            if missing:
-                raise ValueError(
-                    f"{place}: holds no adapters of this policy, as {missing[0]} is missing in it; "
-                    "resume with the policy settings that it was trained with"
-                )
 
     def _load_critic(self, folder: Path) -> None:
         critic = load_file(folder / CRITIC_FILE) if (folder / CRITIC_FILE).is_file() else {}
@@ -268,11 +249,3 @@ def _missing_weights(policy: PreTrainedModel, state: Mapping[str, Tensor]) -> li
 
 def _rows_of(inputs: Mapping[str, Any], rows_M: Tensor) -> dict[str, Any]:
     return {n: value[rows_M] if torch.is_tensor(value) else value for n, value in inputs.items()}
-
-
-def _missing_adapters(
-    policy: PeftModel, state: Mapping[str, Tensor], name: str = "default"
-) -> list[str]:
-    """Loads adapters; which of them were not there."""
-    found = set_peft_model_state_dict(policy, dict(state), adapter_name=name)
-    return [key for key in found.missing_keys if "lora_" in key and f".{name}." in key]

@@ -119,8 +119,8 @@ def test_turns_are_answered_a_batch_at_a_time(gigabytes: Callable[..., Gigabytes
 def test_adapters_by_role_are_refused_where_the_run_would_refuse_them(
     compose_train: Callable[..., DictConfig],
 ) -> None:
-    asked = ("policy=lora", "env=feedback", "policy.lora.per_role=true")
-    with pytest.raises(ValueError, match=r"^policy\.lora\.per_role: TRL's GRPO puts all rows"):
+    asked = ("policy=lora", "env=feedback", "policy.lora.per_role=true", "distributed=zero2")
+    with pytest.raises(ValueError, match=r"^policy\.lora\.per_role: under DeepSpeed"):
         job_of(parse(RunConfig, compose_train(*asked)))
 
 
