@@ -6,6 +6,7 @@ Source of the method: Huot et al. 2025, arXiv 2410.02603; the reasoner is that o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,9 +27,10 @@ class AgentsRoom(Collaboration):
 
     The deterministic orchestrator calls every agent once, in the published order. A learned one is
     a role of its own: before each turn it names the next agent of those that are left, or stops;
-    an answer that does neither is counted (`failed/choice`), and the next in order is called. A
-    play costs at most an answer for each agent, twice as many with a learned orchestrator. It fails
-    where early agents err, since all later ones build on them, and where nothing is written.
+    an answer that does neither, or names several, is counted (`failed/choice`), and the next in
+    order is called. A play costs at most an answer for each agent, twice as many with a learned
+    orchestrator. It fails where early agents err, since all later ones build on them, and where
+    nothing is written.
     """
 
     variant: Literal["plan", "write", "plan_write", "end_to_end"] = "plan"
@@ -44,6 +46,12 @@ class AgentsRoom(Collaboration):
             raise ValueError(
                 f"env.guidance: plan is the reasoner's, and env.variant={self.variant} with "
                 f"env.reasons={self.reasons} has none; set env.guidance=scratchpad"
+            )
+        if self.guidance == "plan" and set(WRITING) & set(self._agents):
+            raise ValueError(
+                f"env.guidance: plan is the reasoner's, and what the writing agents of "
+                f"env.variant={self.variant} add to it would change nothing; set "
+                "env.guidance=scratchpad, or env.variant=plan"
             )
         if self.orchestrator == "learned" and self.variant == "end_to_end":
             raise ValueError(
@@ -121,11 +129,17 @@ class AgentsRoom(Collaboration):
         return going_on
 
     def _choice(self, said: str, agents: Sequence[str]) -> str | None:
-        """What is named first in the answer: an agent that is left, or the stop."""
-        text = said.lower()
-        names = {agent: text.find(_title(agent).lower()) for agent in agents}
-        named = {name: at for name, at in {**names, STOP: text.find(STOP)}.items() if at >= 0}
-        return min(named, key=lambda name: named[name]) if named else None
+        """The one that the answer names, in whole words: an agent that is left, or the stop.
+
+        An answer that names several has not chosen: who is put off in it may stand first.
+        """
+        text = said.replace("_", " ")
+        named = [
+            name
+            for name in (*agents, STOP)
+            if re.search(rf"\b{_title(name)}\b", text, flags=re.IGNORECASE)
+        ]
+        return named[0] if len(named) == 1 else None
 
 
 def _title(role: str) -> str:

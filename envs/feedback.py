@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -72,5 +73,6 @@ class Feedback(Collaboration):
         return [t for i, t in enumerate(turns) if i != place and t.round != followed]
 
     def _accepts(self, draft: str, opinion: str) -> bool:
-        is_word = opinion.upper().startswith(self.accept_word.upper())
-        return is_word or (bool(draft) and self.note(opinion) == self.note(draft))
+        # In bold, quoted or with a full stop behind it, but not as the beginning of another word.
+        said = re.match(rf"\W*{re.escape(self.accept_word)}\b", opinion, flags=re.IGNORECASE)
+        return said is not None or (bool(draft) and self.note(opinion) == self.note(draft))

@@ -112,7 +112,11 @@ def test_the_published_prompts_have_a_task_for_every_role_of_every_collaboration
         "debate": ["env.decided_by=judge"],
         "divide_and_conquer": ["env.divides=true"],
         "augment": [],
-        "agents_room": ["env.variant=plan_write", "env.orchestrator=learned"],
+        "agents_room": [
+            "env.variant=plan_write",
+            "env.orchestrator=learned",
+            "env.guidance=scratchpad",
+        ],
         "layered": [],
     }
     for name, more in everything.items():

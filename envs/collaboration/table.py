@@ -69,6 +69,11 @@ class Table:
             said = (
                 cast(VoicedAgent, agent).reply_as(voice, prompts) if voice else agent.reply(prompts)
             )
+            if len(said) != len(prompts):
+                raise ValueError(
+                    f"env.cast.members.{member}: gave {len(said)} answers to {len(prompts)} "
+                    "conversations; it has to give one to each, in order"
+                )
             replies |= zip(places, said, strict=True)
         return [self._keep(ask, replies[place]) for place, ask in enumerate(asks)]
 

@@ -135,6 +135,24 @@ def test_a_draft_is_refined_until_it_is_accepted(
     assert "## Draft\nPlan by the refiner." in text_of(rollout, "verifier")
 
 
+@pytest.mark.parametrize(
+    ("opinion", "is_accepted"),
+    [
+        ("ACCEPT", True),
+        ("**Accept.** It is good.", True),
+        ("Acceptable in parts, but wrong.", False),
+        ("ACCEPTANCE would be wrong.", False),
+        ("I do not accept it.", False),
+    ],
+)
+def test_a_draft_is_accepted_by_the_word_that_comes_first(
+    opinion: str, is_accepted: bool, make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    env = Feedback(prompts=PROMPTS, parser=WHOLE, rounds=1)
+    rollout = play(env, make_episode(), speaker(by=says(verifier=opinion)))
+    assert ("refiner" not in roles_of(rollout)) is is_accepted
+
+
 def test_a_verifier_who_plans_the_same_accepts(make_episode: MakeEpisode, speaker: Speaker) -> None:
     env = Feedback(prompts=PROMPTS)
     rollout = play(env, make_episode(), speaker("So. In summary: Ann pays."))
@@ -301,7 +319,7 @@ def test_the_generator_reads_the_reasoners_plan(
 def test_a_learned_orchestrator_picks_stops_and_where_it_fails_the_next_is_called(
     make_episode: MakeEpisode, speaker: Speaker
 ) -> None:
-    choices = iter(["stop", "The plot, then the setting", "Who knows", "Stop, or the setting"])
+    choices = iter(["stop", "**Plot** is next.", "The setting, or stop?", "We stop."])
 
     def say(prompt: str) -> str:
         return next(choices) if who(prompt) == "orchestrator" else f"I am {who(prompt)}."
@@ -323,9 +341,40 @@ def test_a_learned_orchestrator_picks_stops_and_where_it_fails_the_next_is_calle
 
 
 @pytest.mark.parametrize(
+    ("said", "called"),
+    [
+        ("rising_action", "rising_action"),
+        ("The Rising action comes next.", "rising_action"),
+        ("Unstoppable tension: the climax", "climax"),
+        ("It should exploit every subplot in the climax.", "climax"),
+        # Which of them is meant is not to be guessed; the first that is left is called.
+        ("Not the climax yet: the resolution", "exposition"),
+        ("Do not stop before the climax.", "exposition"),
+        ("Anybody", "exposition"),
+    ],
+)
+def test_an_orchestrator_calls_the_one_agent_that_it_names_in_whole_words(
+    said: str, called: str, make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    env = AgentsRoom(
+        prompts=PROMPTS,
+        parser=WHOLE,
+        variant="write",
+        reasons=False,
+        orchestrator="learned",
+        guidance="scratchpad",
+    )
+    rollout = play(env, make_episode(), speaker(by=says(orchestrator=said)))
+    agents = [role for role in roles_of(rollout) if role != "orchestrator"]
+    assert agents[0] == called
+    assert ("failed/choice" in rollout.events) is (called == "exposition" or len(agents) > 1)
+
+
+@pytest.mark.parametrize(
     ("fields", "complaint"),
     [
         ({"variant": "write", "reasons": False}, r"env.guidance: plan is the reasoner's"),
+        ({"variant": "plan_write"}, r"writing agents of env.variant=plan_write .* scratchpad"),
         (
             {"variant": "end_to_end", "guidance": "scratchpad", "orchestrator": "learned"},
             r"env.orchestrator: learned has nothing to choose",

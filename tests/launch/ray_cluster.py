@@ -1,4 +1,4 @@
-"""A real Ray of two nodes on this machine, with a dashboard that takes jobs, on loopback, with a token.
+"""A real Ray of two nodes on this machine: a dashboard that takes jobs, on loopback, with a token.
 
     python ray_cluster.py FILE
 

@@ -1,4 +1,4 @@
-"""A training as a job of a real Ray: followed, alone in its run, cancelled, and taken to its end."""
+"""A training as a job of a real Ray: followed, alone in its run, cancelled, taken to its end."""
 
 from __future__ import annotations
 

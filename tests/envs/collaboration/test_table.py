@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from envs.collaboration.cast import Budget, Cast
 from envs.collaboration.table import Ask, Play, Table
 from envs.types import Conversation, Cost, Episode, Guidance, Message, PlanStatus, Reply, Rollout
@@ -67,6 +69,19 @@ def test_who_says_nothing_or_too_much_or_fails_is_counted(make_episode: MakeEpis
     for reply in (Reply(" \n"), Reply("And so", truncated=True), Reply("", failure="unreachable")):
         Table(Cast(), Fails(reply), Budget()).round([asked(play, "writer")])
     assert play.events == {"failed/empty": 1, "failed/too_long": 1, "failed/unreachable": 1}
+
+
+def test_a_member_who_leaves_a_conversation_unanswered_is_named(make_episode: MakeEpisode) -> None:
+    class Silent:
+        def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+            return [Reply("I judge it.")][: len(conversations) - 1]
+
+    play = Play(make_episode())
+    table = Table(Cast({"ann": Silent()}, {"judge": "ann"}), Silent(), Budget())
+    with pytest.raises(
+        ValueError, match=r"env.cast.members.ann: gave 1 answers to 2 conversations"
+    ):
+        table.round([asked(play, "judge"), asked(play, "judge")])
 
 
 def test_beyond_its_budget_a_play_asks_nobody_and_others_go_on(
