@@ -374,7 +374,7 @@ def test_an_orchestrator_calls_the_one_agent_that_it_names_in_whole_words(
     ("fields", "complaint"),
     [
         ({"variant": "write", "reasons": False}, r"env.guidance: plan is the reasoner's"),
-        ({"variant": "plan_write"}, r"writing agents of env.variant=plan_write .* scratchpad"),
+        ({"variant": "plan_write"}, r"writing agents of env.variant=plan_write .*=scratchpad"),
         (
             {"variant": "end_to_end", "guidance": "scratchpad", "orchestrator": "learned"},
             r"env.orchestrator: learned has nothing to choose",
