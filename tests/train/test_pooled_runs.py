@@ -15,6 +15,8 @@ import pytest
 
 # Points of improvement and of reward. Another batch rounds otherwise.
 TOLERANCE = 1e-3
+# Of a weight, after steps with such rewards.
+WEIGHT_TOLERANCE = 1e-5
 SMALL = (
     "experiment=smoke",
     *("data.train_books=6", "data.test_books=2", "data.demonstration_books=10"),
@@ -27,11 +29,25 @@ SMALL = (
     *("monitors=off", "logging.wandb=disabled", "logging.tensorboard=false"),
 )
 GRPO = ("trainer.episodes_per_step=4", "trainer.save_steps=1")
+STEPS = 24
+# The embedded default, with four groups a step: each of two workers holds two.
+DEFAULT = (
+    *("warm_start=null", "sft_baseline=null", "threads=1", "scorer.noise_episodes=0"),
+    *("env.parser.whole_answer_without_marker=true", "prompts.plan_pattern=null"),
+    *("reward.rules.truncated=score", "monitors=off"),
+    *("data.train_books=1", "data.demonstration_books=2", "data.test_books=1"),
+    # So many that both are killed long before the last one.
+    *(f"trainer.max_steps={STEPS}", f"trainer.save_steps={STEPS}", "trainer.num_generations=4"),
+    *("trainer.episodes_per_step=4", "trainer.per_device_batch_size=16"),
+    *("trainer.lr_scheduler_type=constant", "trainer.max_completion_length=16"),
+    *("sampling.max_new_tokens=16", "evaluation.max_episodes=2", "evaluation.decodings=[greedy]"),
+    *("evaluation.bootstrap_samples=100", "logging.wandb=disabled", "logging.tensorboard=false"),
+)
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.cluster,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'nextchapter[ray]'"
     ),
@@ -92,6 +108,50 @@ def test_a_run_with_a_pool_learns_and_judges_as_one_that_scores_itself(train: Tr
     # The token of its own cluster stays between the processes.
     told = [p for p in pooled.rglob("*") if p.is_file() and b"AUTH_TOKEN" in p.read_bytes()]
     assert not told
+
+
+def test_a_run_under_which_a_worker_and_then_a_node_are_killed_ends_as_the_undisturbed_one(
+    train: Train, repository: Path
+) -> None:
+    # Caches of their own, or the second run would find the agent of the first.
+    done = train("run_dir=whole", "scorer=ranks", "cache_dir=cache_whole", *DEFAULT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = Path(done.args)
+    killer = Path(__file__).with_name("pool_killer.py")
+    done = subprocess.run(
+        [sys.executable, str(killer), str(folder), "cache_dir=cache_pooled", *DEFAULT],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        timeout=1500,
+        check=False,
+    )
+    # Written when all is over; what Ray's own threads say after the shutdown counts for nothing.
+    assert (folder / "seen.json").is_file(), done.stderr[-3000:]
+    seen = json.loads((folder / "seen.json").read_text())
+    log = (folder / "training.log").read_text()
+    assert seen["status"] == 0, log[-3000:]
+    # Each held a group when it was killed, which went to another.
+    assert seen["lost"] >= 2, log[-3000:]
+    assert seen["worker_killed_after_step"] < seen["node_killed_after_step"] < STEPS
+
+    whole, pooled = folder / "whole", folder / "pooled"
+    assert [m["step"] for m in metrics(pooled)] == list(range(1, STEPS + 1))
+    for found, expected in zip(metrics(pooled), metrics(whole), strict=True):
+        for name in ("reward", "improvement", "reward_std", "grad_norm"):
+            assert found[name] == pytest.approx(expected[name], abs=TOLERANCE)
+    assert rows(pooled) == pytest.approx(rows(whole), abs=TOLERANCE)
+    assert largest_difference(pooled, whole) < WEIGHT_TOLERANCE
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    """Between the trained weights of two runs."""
+    from safetensors.torch import load_file
+
+    one, other = (load_file(run / "policy" / "model.safetensors") for run in (first, second))
+    difference = max((one[name] - other[name]).abs().max().item() for name in one)
+    print(f"largest difference between the weights of {first.name} and {second.name}: {difference}")
+    return difference
 
 
 def test_several_processes_need_a_cluster_to_share(train: Train) -> None:
