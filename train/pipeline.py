@@ -7,9 +7,8 @@ import shutil
 from accelerate import PartialState
 
 from envs.ensemble import Ensemble
-from train.analysis.rows import TRAINED
+from train.analysis.rows import TRAINED, Evaluation
 from train.ensembles.run import train_ensemble
-from train.evaluation import Evaluation
 from train.files import copy_folder
 from train.learning import trained_policy
 from train.results import evaluate, keep_models, write_results

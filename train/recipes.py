@@ -17,7 +17,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from train.config.validate import parse, plain
-from train.evaluation import Evaluator
+from train.evaluation.evaluator import Evaluator
 from train.files import write_json
 from train.models import ASSETS, load_model, save_model
 from train.progress import ProgressDisplay
@@ -50,7 +50,7 @@ def quality(run: Run, generator: ModelConfig) -> dict[str, float]:
     taken_as_is = replace(run.config.generator, model=generator, reading=(), training=())
     run = replace(run, config=replace(run.config, generator=taken_as_is))
     evaluator = Evaluator(
-        run.source.episodes("validation"), run.player, run.reward, run.config.evaluation, seed=0
+        run.source.episodes("validation"), run.reward, run.config.evaluation, seed=0
     )
     names = evaluator.episodes[0].plans
     return {

@@ -18,10 +18,12 @@ from rewards.types import LikelihoodScorer
 from train import ranks
 from train.analysis.exports import write_tables
 from train.analysis.recall import by_heart
-from train.analysis.rows import UNTRAINED
+from train.analysis.rows import UNTRAINED, Evaluation
 from train.analysis.token_gains import write_token_gains
 from train.cache import source_fingerprint
-from train.evaluation import Evaluation, Evaluator, Planner, Second, Writer
+from train.evaluation.agents import agents_table
+from train.evaluation.contestants import Planner, Second, Writer
+from train.evaluation.evaluator import Evaluator
 from train.examples import write_examples
 from train.files import copy_folder, write_json
 from train.frozen import load_frozen, on_device
@@ -55,9 +57,10 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
     journal = open_journal(run)
-    evaluator = Evaluator(episodes, run.player, run.shared_reward, config, run.config.seed, journal)
+    evaluator = Evaluator(episodes, run.shared_reward, config, run.config.seed, journal)
     second = _second(run)
-    evaluation = evaluator.table(agents, run.config.sampling, run.progress, sft, second)
+    players = (run.player, agents, run.config.sampling)
+    evaluation = agents_table(evaluator, *players, run.progress, sft, second)
     how = (_generator(run), journal, config, run.config.seed, run.progress)
     evaluation = with_chapters(evaluation, run.reward.encoder, *how)
     return with_recall(run, evaluator, journal, evaluation)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from rewards.encode import GeneratorEncoder
 from train.analysis.rows import UNTRAINED, Attempt, Evaluation, Row
 from train.analysis.texts import text_metrics
-from train.evaluation import Planner
+from train.evaluation.contestants import Planner
 from train.journal import Journal
 from train.progress import Did, ProgressDisplay
 from train.schema import EvaluationConfig

@@ -29,7 +29,9 @@ from rewards.stores.likelihood_store import MemoryLikelihoodStore
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.evaluation import Evaluator, Planner
+from train.evaluation.agents import agents_table
+from train.evaluation.contestants import Planner
+from train.evaluation.evaluator import Evaluator
 from train.files import write_json
 from train.journal import Journal
 from train.progress import ProgressDisplay
@@ -102,9 +104,9 @@ def main(folder: Path, seconds: float) -> None:
     config = EvaluationConfig(decodings=("sampled",), batch_size=4, bootstrap_samples=100)
     journal = Journal(folder / "journal", {"code": 1})
     quiet = ProgressDisplay(Console(file=io.StringIO()))
-    evaluation = Evaluator(played, env, reward, config, 0, journal).table(
-        {"trained": Planner("weights", load)}, Sampling(max_new_tokens=4), quiet
-    )
+    evaluator = Evaluator(played, reward, config, 0, journal)
+    agents = {"trained": Planner("weights", load)}
+    evaluation = agents_table(evaluator, env, agents, Sampling(max_new_tokens=4), quiet)
     write_json(folder / "evaluation.json", evaluation.as_json())
 
 

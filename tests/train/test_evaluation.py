@@ -21,14 +21,17 @@ from envs.sampling import Sampling
 from envs.self_consistency import SelfConsistency
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Env, Episode
+from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.evaluation import Evaluator, Planner, Second, Writer, shuffled_plans
+from train.evaluation.agents import agents_table
+from train.evaluation.contestants import Planner, Second, Writer
+from train.evaluation.controls import shuffled_plans
+from train.evaluation.evaluator import Evaluator
 from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.run import episodes_of
@@ -39,6 +42,7 @@ from train.tables import evaluation_table
 QUIET = ProgressDisplay(Console(file=io.StringIO()))
 SAMPLING = Sampling(max_new_tokens=4)
 CONFIG = EvaluationConfig(bootstrap_samples=100)
+SOLO = SoloPlanner()
 MakeModel = Callable[..., PreTrainedModel]
 RAW = [WeightedTerm("raw", Raw())]
 
@@ -62,9 +66,9 @@ def episodes(make_episode: Callable[..., Episode]) -> list[Episode]:
 def evaluator(
     episodes: list[Episode], fake_scorer: Any, encoder: GeneratorEncoder
 ) -> Callable[..., Evaluator]:
-    def make(of: Sequence[Episode] = episodes, env: Env | None = None, **config: Any):
+    def make(of: Sequence[Episode] = episodes, **config: Any) -> Evaluator:
         reward = LikelihoodImprovement(fake_scorer, encoder, RAW, StatusRules())
-        return Evaluator(of, env or SoloPlanner(), reward, replace(CONFIG, **config), seed=0)
+        return Evaluator(of, reward, replace(CONFIG, **config), seed=0)
 
     return make
 
@@ -83,7 +87,7 @@ def agents(make_model: MakeModel, tokenizer: PreTrainedTokenizerBase) -> dict[st
 def test_the_table_has_every_agent_control_and_reference(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
-    evaluation = evaluator().table(agents, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET)
     assert [(row.name, row.decoding) for row in evaluation.rows] == [
         ("untrained", "greedy"),
         ("untrained", "sampled"),
@@ -106,7 +110,7 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     whole = PlanParser(whole_answer_without_marker=True)
-    found = evaluator(env=Debate(parser=whole)).table(agents, SAMPLING, QUIET)
+    found = agents_table(evaluator(), Debate(parser=whole), agents, SAMPLING, QUIET)
     together, alone = found.row("trained", "sampled"), found.row("self_consistency")
     for play, own in zip(together.attempts, alone.attempts, strict=True):
         wanted, spent = (a.play["cost/policy/generated_tokens"] for a in (play, own))
@@ -119,7 +123,7 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
     assert together.play is not None and together.play["play/failed/too_long"] > 0
     compared = {(c.first, c.second) for c in found.comparisons}
     assert ("trained sampled", "self_consistency") in compared
-    itself = evaluator(env=SelfConsistency(parser=whole)).table(agents, SAMPLING, QUIET)
+    itself = agents_table(evaluator(), SelfConsistency(parser=whole), agents, SAMPLING, QUIET)
     assert "self_consistency" not in [row.name for row in itself.rows]
 
 
@@ -136,7 +140,7 @@ def test_agents_need_not_share_a_tokenizer(
         "other": Planner("other", lambda: (small, other)),
     }
     env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
-    rows = evaluator(env=env).table(agents, SAMPLING, QUIET).rows
+    rows = agents_table(evaluator(), env, agents, SAMPLING, QUIET).rows
     # What is scored is the generator's tokens of the chapter, whoever planned it.
     scored = [[len(a.with_plan.token_nll) for a in row.attempts] for row in rows]
     assert all(lengths == scored[0] for lengths in scored)
@@ -146,7 +150,7 @@ def test_agents_need_not_share_a_tokenizer(
 def test_a_longer_plan_gains_more_from_a_scorer_that_pays_for_length(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner], encoder: GeneratorEncoder
 ) -> None:
-    evaluation = evaluator().table(agents, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET)
     spoilt = evaluation.ablations[0].improvement.mean
     inferable = evaluation.row("inferable_plan").improvement.mean
     assert 0 < spoilt < inferable < evaluation.row("true_plan").improvement.mean
@@ -161,7 +165,7 @@ def test_the_bar_moves_with_every_batch_of_answers_and_of_scores(
     text = io.StringIO()
     display = ProgressDisplay(Console(file=text, width=120), seconds_between_lines=0.0)
     sft = Writer("sft", lambda: fake_scorer)
-    evaluator(batch_size=4).table(agents, SAMPLING, display, sft)
+    agents_table(evaluator(batch_size=4), SOLO, agents, SAMPLING, display, sft)
     shown = text.getvalue().splitlines()
     # Six episodes: four agents answer and are scored; six rows of plans, a writer and the chapters
     # without their context are scored.
@@ -182,7 +186,7 @@ def test_what_an_earlier_evaluation_did_is_told_and_not_done_again(
         text = io.StringIO()
         made = evaluator()
         made.journal = Journal(tmp_path, {})
-        made.table({}, SAMPLING, ProgressDisplay(Console(file=text, width=120)))
+        agents_table(made, SOLO, {}, SAMPLING, ProgressDisplay(Console(file=text, width=120)))
         return text.getvalue()
 
     assert "from the journal" not in shown()
@@ -193,14 +197,18 @@ def test_what_an_earlier_evaluation_did_is_told_and_not_done_again(
 def test_the_empty_plan_is_exactly_zero(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
-    interval = evaluator().table(agents, SAMPLING, QUIET).row("empty_plan").improvement
+    interval = (
+        agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET).row("empty_plan").improvement
+    )
     assert (interval.mean, interval.ci95) == (0.0, (0.0, 0.0))
 
 
 def test_a_shuffled_plan_was_made_for_another_book(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
-    for attempt in evaluator().table(agents, SAMPLING, QUIET).row("shuffled_plan").attempts:
+    for attempt in (
+        agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET).row("shuffled_plan").attempts
+    ):
         assert attempt.plan.endswith("Ann pays all that she owes.")
         assert attempt.episode.book_id not in attempt.plan
 
@@ -226,7 +234,7 @@ def test_a_book_of_many_chapters_never_lends_a_plan_to_itself(
 def test_a_single_episode_has_no_shuffled_plan(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner], episodes: list[Episode]
 ) -> None:
-    evaluation = evaluator(episodes[:1]).table(agents, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(episodes[:1]), SOLO, agents, SAMPLING, QUIET)
     names = [row.name for row in evaluation.rows]
     assert names[-4:] == ["empty_plan", "random_words", "inferable_plan", "true_plan"]
     with pytest.raises(ValueError, match="one episode has no other's plan"):
@@ -237,7 +245,7 @@ def test_without_agents_and_reference_plans_there_is_nothing_to_shuffle(
     evaluator: Callable[..., Evaluator], episodes: list[Episode]
 ) -> None:
     bare = [replace(episode, plans={}) for episode in episodes]
-    evaluation = evaluator(bare).table({}, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(bare), SOLO, {}, SAMPLING, QUIET)
     assert [row.name for row in evaluation.rows] == ["empty_plan"]
 
 
@@ -246,7 +254,7 @@ def test_without_reference_plans_the_agents_plans_are_shuffled(
 ) -> None:
     env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
     bare = [replace(episode, plans={}) for episode in episodes]
-    evaluation = evaluator(bare, env).table(agents, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(bare), env, agents, SAMPLING, QUIET)
     names = [row.name for row in evaluation.rows[-3:]]
     assert names == ["empty_plan", "shuffled_plan", "random_words"]
     assert evaluation.ablations == ()
@@ -258,12 +266,12 @@ def test_how_answers_were_read_is_counted(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     # Random models never say the marker, so nothing they say is a plan.
-    row = evaluator().table(agents, SAMPLING, QUIET).row("trained", "greedy")
+    row = agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET).row("trained", "greedy")
     assert row.statuses == {"complete": 0, "truncated": 0, "no_plan": 6}
     assert row.as_json()["plan_status"] == row.statuses
     assert row.improvement.mean == 0.0
     whole = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
-    row = evaluator(env=whole).table(agents, SAMPLING, QUIET).row("trained", "greedy")
+    row = agents_table(evaluator(), whole, agents, SAMPLING, QUIET).row("trained", "greedy")
     assert row.statuses is not None and row.statuses["no_plan"] == 0
     assert row.statuses["complete"] + row.statuses["truncated"] == 6
 
@@ -280,7 +288,9 @@ def test_another_writer_is_compared_on_the_same_tokens_without_a_plan(
 
     sft = Cheap()
     made = evaluator()
-    row = made.table(agents, SAMPLING, QUIET, Writer("sft", lambda: sft)).row("sft_baseline")
+    row = agents_table(made, SOLO, agents, SAMPLING, QUIET, Writer("sft", lambda: sft)).row(
+        "sft_baseline"
+    )
     plain = [made.reward.encoder.request(episode) for episode in made.episodes]
     assert list(sft.asked) == plain
     # The fake generator costs 2 nats less 0.01 for what closes the prompt; the other writer 1.
@@ -293,7 +303,7 @@ def test_a_chapter_that_the_generator_was_shown_in_part_is_told(
 ) -> None:
     limited = evaluator()
     limited.reward.encoder.max_gold_tokens = 3
-    evaluation = limited.table(agents, SAMPLING, QUIET)
+    evaluation = agents_table(limited, SOLO, agents, SAMPLING, QUIET)
     assert evaluation.as_json()["episodes_cut"] == {"context": 0, "gold": 6}
     text = io.StringIO()
     console = Console(file=text, width=120)
@@ -326,7 +336,7 @@ def test_the_printed_table_has_a_line_per_row(
 ) -> None:
     text = io.StringIO()
     console = Console(file=text, width=120)
-    console.print(evaluation_table(evaluator().table(agents, SAMPLING, QUIET)))
+    console.print(evaluation_table(agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET)))
     printed = text.getvalue()
     for name in ("untrained", "trained", "empty plan", "shuffled plan", "true but place"):
         assert name in printed
@@ -353,7 +363,7 @@ def test_a_whole_shelf_is_all_of_its_splits(world: StoryWorldSource) -> None:
 def test_a_generator_that_needs_no_context_knows_the_book_by_heart(
     evaluator: Callable[..., Evaluator],
 ) -> None:
-    evaluation = evaluator().table({}, SAMPLING, QUIET)
+    evaluation = agents_table(evaluator(), SOLO, {}, SAMPLING, QUIET)
     # The fake generator does not look at the context: its chapters cost the same without.
     (row,) = evaluation.checks
     assert (row.name, row.improvement.mean) == ("without_context", 0.0)
@@ -363,7 +373,7 @@ def test_the_table_tells_who_is_ahead_and_what_plans_are_like(
     evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
 ) -> None:
     env = SoloPlanner(parser=PlanParser(whole_answer_without_marker=True))
-    written = evaluator(env=env).table(agents, SAMPLING, QUIET).as_json()
+    written = agents_table(evaluator(), env, agents, SAMPLING, QUIET).as_json()
     pairs = {(c["first"], c["second"]) for c in written["comparisons"]}
     assert ("trained greedy", "untrained greedy") in pairs
     assert ("trained sampled", "random_words") in pairs
@@ -394,7 +404,7 @@ def test_a_second_generator_scores_the_plans_of_every_row_once(
     second = Second("other", lambda: judge)
     made = evaluator()
     made.journal = Journal(tmp_path, {})
-    evaluation = made.table({}, SAMPLING, QUIET, second=second)
+    evaluation = agents_table(made, SOLO, {}, SAMPLING, QUIET, second=second)
     found = {row.name: row.second for row in evaluation.rows}
     assert found.pop("empty_plan") is None
     assert all(found.values())
@@ -407,6 +417,6 @@ def test_a_second_generator_scores_the_plans_of_every_row_once(
     again = evaluator()
     again.journal = Journal(tmp_path, {})
     asked = other.num_asked
-    repeated = again.table({}, SAMPLING, QUIET, second=second)
+    repeated = agents_table(again, SOLO, {}, SAMPLING, QUIET, second=second)
     assert other.num_asked == asked
     assert [row.second for row in repeated.rows] == [row.second for row in evaluation.rows]

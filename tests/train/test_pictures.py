@@ -12,7 +12,7 @@ from envs.prompts import Prompts
 from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.types import Likelihood
-from train.evaluation import Attempt, Evaluation, Row
+from train.analysis.rows import Attempt, Evaluation, Row
 from train.examples import write_examples
 from train.plots import plot_learning_curve, read_curve
 from train.statistics import Interval

@@ -16,7 +16,7 @@ from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.types import Likelihood
 from train.analysis.rows import Attempt, Evaluation, Row
-from train.evaluation import Planner
+from train.evaluation.contestants import Planner
 from train.journal import Journal
 from train.progress import ProgressDisplay
 from train.schema import EvaluationConfig

@@ -14,7 +14,7 @@ from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from rewards.monitors.copying import seen_share
 from rewards.types import TokenIds
-from train.evaluation import Contestant
+from train.evaluation.contestants import Contestant
 from train.journal import Journal
 from train.progress import Did
 from train.schema import EvaluationConfig

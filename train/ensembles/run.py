@@ -26,7 +26,8 @@ from train.analysis.rows import (
 from train.cache import digest, source_fingerprint
 from train.ensembles.fitted import Fitted, learner_of, writing_costs, written_by
 from train.ensembles.shelf import Shelf
-from train.evaluation import Evaluator, Made
+from train.evaluation.ensembles import Made, ensemble_table
+from train.evaluation.evaluator import Evaluator
 from train.files import copy_folder, read_json, write_json
 from train.models import model_digest
 from train.results import keep_models, open_journal, with_recall, write_results
@@ -60,7 +61,7 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
     config = run.config.evaluation
     episodes = episodes_of(run.source, config.split)
     journal = open_journal(run)
-    evaluator = Evaluator(episodes, None, run.reward, config, run.config.seed, journal)
+    evaluator = Evaluator(episodes, run.reward, config, run.config.seed, journal)
     singles = shelf.chosen(env.writers)
     # Before any of them is asked: several processes ask the same ones.
     for name in singles:
@@ -73,7 +74,7 @@ def evaluate_ensemble(run: Run, folder: RunFolder, earlier: Path | None = None) 
     made[UNTRAINED] = _made(learner.untrained(env, shelf, run.config.seed), evaluator.episodes)
     for name, part, without in _parts(env, kept):
         made[name] = _made(learner.load(without, part, shelf), evaluator.episodes)
-    evaluation = evaluator.ensemble_table(made, run.progress)
+    evaluation = ensemble_table(evaluator, made, run.progress)
     return with_recall(run, evaluator, journal, evaluation)
 
 

@@ -20,7 +20,7 @@ from rewards.monitors.copying import seen_share, unseen_share
 from rewards.monitors.correlation import correlation_within_groups
 from rewards.monitors.signal import share_without_signal
 from rewards.types import Score
-from train.evaluation import shuffled_plans
+from train.evaluation.controls import shuffled_plans
 from train.monitors.agreed import AgreedAgent
 from train.monitors.entropy import mean_answer_entropy
 

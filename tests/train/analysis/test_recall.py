@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from envs.types import Episode
 from rewards.encode import GeneratorEncoder
 from train.analysis.recall import by_heart, trigram_recall
-from train.evaluation import Planner
+from train.evaluation.contestants import Planner
 from train.journal import Journal
 from train.schema import EvaluationConfig
 

@@ -9,7 +9,7 @@ import pytest
 
 from envs.types import Episode
 from rewards.types import Likelihood
-from train.evaluation import Attempt, Evaluation, Row
+from train.analysis.rows import Attempt, Evaluation, Row
 from train.judging.improvements import read_improvements, with_improvements, write_improvements
 from train.judging.judgments import Judgment
 from train.statistics import Interval
