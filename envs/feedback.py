@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -67,10 +67,10 @@ class Feedback(Collaboration):
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         return self.plan_of(turns_of(turns, DRAFTER, REFINER))
 
-    def without(self, turns: Sequence[Turn], place: int) -> list[Turn]:
+    def without(self, turns: Sequence[Turn], places: Collection[int]) -> list[Turn]:
         """Without a verifier's answer there would be no refinement after it."""
-        followed = turns[place].round + 1 if turns[place].role == VERIFIER else None
-        return [t for i, t in enumerate(turns) if i != place and t.round != followed]
+        followed = {turns[i].round + 1 for i in places if turns[i].role == VERIFIER}
+        return [t for t in super().without(turns, places) if t.round not in followed]
 
     def _accepts(self, draft: str, opinion: str) -> bool:
         # In bold, quoted or with a full stop behind it, but not as the beginning of another word.

@@ -14,8 +14,9 @@ from statistics import fmean
 from typing import TypeVar
 
 from envs.collaboration.collaboration import Collaboration
-from envs.types import Agent, Answer, Cost, Env, Episode, Rollout, Turn
+from envs.types import Agent, Answer, Env, Episode, Rollout, Turn
 from rewards.types import Reward, Score
+from train.analysis.rows import costs_in_play, mean_of
 from train.credit import centred_by_role, turn_credits
 from train.reinforcement import ReinforcementSettings
 from train.rewarding import rewarded
@@ -96,21 +97,13 @@ def learned_places(rollout: Rollout, count: int, rng: random.Random) -> list[int
 
 def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """Means per play: what each member did, how often each event happened, what was measured."""
-    costs: dict[str, Cost] = defaultdict(Cost)
-    noted: dict[str, float] = defaultdict(float)
-    for rollout in rollouts:
-        for name, value in {**rollout.events, **rollout.measures}.items():
-            noted[name] += value
-        for member, cost in rollout.costs.items():
-            costs[member] += cost
-    return {
-        **{
-            f"cost/{member}/{name}": value / len(rollouts)
-            for member, cost in costs.items()
-            for name, value in cost.named().items()
-        },
-        **{f"play/{name}": value / len(rollouts) for name, value in noted.items()},
-    }
+    return mean_of(
+        {
+            **costs_in_play(rollout.costs),
+            **{f"play/{name}": v for name, v in {**rollout.events, **rollout.measures}.items()},
+        }
+        for rollout in rollouts
+    )
 
 
 def _credit_summary(

@@ -21,15 +21,17 @@ class Steps:
         self._time_left = TimeLeft({})
 
     @contextmanager
-    def shown(self, progress: ProgressDisplay, planned: Mapping[str, int]) -> Iterator[None]:
+    def shown(
+        self, progress: ProgressDisplay, planned: Mapping[str, int], title: str = "evaluate"
+    ) -> Iterator[None]:
         """A stage of so many steps of each kind; at its end it tells how many had been done."""
         left = self._time_left = TimeLeft(planned, free=(UNCHANGED,))
-        with progress.stage("evaluate", left.planned) as advance:
+        with progress.stage(title, left.planned) as advance:
             self._advance = advance
             yield
         if left.done_before:
             known = f"{left.done_before} of {left.planned}"
-            progress.say(f"evaluate: {known} were taken from the journal")
+            progress.say(f"{title}: {known} were taken from the journal")
 
     def did(self, kind: str, steps: int, seconds: float | None, note: str) -> None:
         """`seconds` is None for what an earlier evaluation did."""

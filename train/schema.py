@@ -236,6 +236,9 @@ class MonitorConfig:
     """Probes in a row beyond a stopping bound that end the run."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """Bounds by monitor."""
+    members: bool = True
+    """Of a collaboration, score as well what each role planned alone, and what the last agent's
+    plays come to without each role; nothing is generated for it."""
     second_generator: ModelConfig | None = None
     """A frozen generator that the policy is not trained on; empty for none."""
 
@@ -261,6 +264,9 @@ class EvaluationConfig:
     """Resamples of the books for the 95 % interval, and draws of the test between two rows."""
     genres: str | None = None
     """CSV with the columns book and genre, for a table by genre; empty for none."""
+    members: bool = True
+    """Of a collaboration, score as well what each role planned alone, and what the last agent's
+    plays come to without each role; nothing is generated for it."""
     second_generator: ModelConfig | None = None
     """A frozen generator that the agents were not trained on, which scores every plan as well;
     empty for none."""

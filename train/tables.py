@@ -42,6 +42,12 @@ def evaluation_table(evaluation: Evaluation) -> Table:
             f"The generator goes on by heart with {evaluation.recall.mean:.1%} of what follows the "
             "beginning of a chapter."
         )
+    for whole, share in evaluation.ahead.items():
+        low, high = share.ci95
+        notes.append(
+            f"{whole.replace('_', ' ')} is ahead of every member alone on {share.mean:.0%} of "
+            f"episodes [{100 * low:.0f}, {100 * high:.0f}]."
+        )
     table.caption = "\n".join(notes)
     return table
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 
 from rewards.encode import GeneratorEncoder
-from train.analysis.rows import UNTRAINED, Attempt, Evaluation, Row
+from train.analysis.rows import Attempt, Evaluation, Row, answer_row
 from train.analysis.texts import text_metrics
 from train.evaluation.contestants import Planner
 from train.journal import Journal
@@ -31,7 +31,7 @@ def with_chapters(
     The episodes are those of the best plan of the last agent, of the worst, and of some between. A
     chapter that `journal` holds is taken from there.
     """
-    shown = answer_row(evaluation)
+    shown = answer_row(evaluation.rows)
     if shown is None or not config.num_written:
         return evaluation
     chosen = spread_by_rank(shown, config.num_written)
@@ -68,14 +68,6 @@ def with_chapters(
                 attempts.append(attempt)
             rows.append(_measured(row, attempts))
     return replace(evaluation, rows=tuple(rows))
-
-
-def answer_row(evaluation: Evaluation) -> Row | None:
-    """The row that a report is about: the last agent that was trained, greedy where it was."""
-    agents = [row for row in evaluation.rows if row.decoding is not None]
-    agents = [row for row in agents if row.name != UNTRAINED] or agents
-    last = [row for row in agents if row.name == agents[-1].name]
-    return next((row for row in last if row.decoding == "greedy"), last[0] if last else None)
 
 
 def spread_by_rank(row: Row, number: int) -> Collection[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -87,17 +87,38 @@ class Collaboration(ABC):
         """How many turns of each play are learned from."""
         return min(self.most_trained_turns, self.turns_learned or self.most_trained_turns)
 
-    def without(self, turns: Sequence[Turn], place: int) -> list[Turn]:
-        """The transcript without the turn at `place`, and without what exists only because of it.
+    def without(self, turns: Sequence[Turn], places: Collection[int]) -> list[Turn]:
+        """The transcript without the turns at `places`, and without what exists only because of
+        them.
 
         Nothing is said anew.
         """
-        return [turn for i, turn in enumerate(turns) if i != place]
+        return [turn for i, turn in enumerate(turns) if i not in places]
 
-    def rollout_without(self, rollout: Rollout, place: int) -> Rollout:
-        """The play, read again without one of its turns."""
-        plan, status = self.read(self.without(rollout.turns, place))
+    def rollout_without(self, rollout: Rollout, *places: int) -> Rollout:
+        """The play, read again without some of its turns."""
+        plan, status = self.read(self.without(rollout.turns, places))
         return replace(rollout, status=status, outcome=Guidance(plan))
+
+    def without_role(self, turns: Sequence[Turn], role: str) -> tuple[str, PlanStatus]:
+        """The plan of the transcript without anything that the role said."""
+        places = [i for i, turn in enumerate(turns) if turn.role == role]
+        return self.read(self.without(turns, places))
+
+    def alone(self, turns: Sequence[Turn]) -> dict[str, tuple[str, PlanStatus]]:
+        """What roles planned alone: the plans of the first round in which anybody planned.
+
+        Who made them had read no plan of another; those who planned later had.
+        """
+        by_round: dict[int, list[Turn]] = {}
+        for turn in turns:
+            by_round.setdefault(turn.round, []).append(turn)
+        for said in by_round.values():
+            roles = dict.fromkeys(turn.role for turn in said)
+            found = {role: self.plan_of(turns_of(said, role)) for role in roles}
+            if any(plan for plan, _ in found.values()):
+                return {role: (plan, status) for role, (plan, status) in found.items() if plan}
+        return {}
 
     def ask_in(
         self, play: Play, role: str, shown: Sequence[Section] = (), task: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -24,12 +24,15 @@ SELF_CONSISTENCY = "self_consistency"
 """The row of an agent that worked alone, at the cost of a collaboration."""
 ROUNDING = 1e-3
 """Points of improvement; the same chapter scored in another batch differs by less."""
-WRITER_ROW, WITHOUT_ROW = "writer_", "without_"
-"""What rows of one writer, and of an ensemble without one writer, are called."""
+WRITER_ROW, ALONE_ROW, WITHOUT_ROW = "writer_", "alone_", "without_"
+"""What rows are called of one writer alone, of what one role of a collaboration planned alone, and
+of a whole without one of them."""
+EMPTY_PLAN = "empty_plan"
 
 NOT_COMPARED = ("inferable_plan", "true_plan", ORACLE)
 """Rows that are no rivals: what they are worth is known beforehand, or chosen afterwards. Of the
-writers of an ensemble the one that is best on the validation books stands for all."""
+writers of an ensemble the one that is best on the validation books stands for all, and whether a
+whole is better than each of its members is told by `Evaluation.ahead`."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Attempt:
 
     `answer` is what an agent said, and `status` how its plan was read from that. `play` has what
     the agent and its partners did for it, and what went wrong, by name. `chapter` is what the
-    generator wrote with the plan, where it was asked to.
+    generator wrote with the plan, where it was asked to. `members` has, of a collaboration, what
+    each role planned alone and what the play comes to without it, by the name of the row.
     """
 
     episode: Episode
@@ -50,6 +54,7 @@ class Attempt:
     status: PlanStatus | None = None
     play: Mapping[str, float] = field(default_factory=dict)
     chapter: str | None = None
+    members: Mapping[str, tuple[str, PlanStatus]] = field(default_factory=dict)
 
     @property
     def token_gains(self) -> list[float]:
@@ -60,6 +65,7 @@ class Attempt:
     def as_json(self) -> dict[str, Any]:
         """All but the episode, which its id stands for, and the chapter."""
         return {
+            **({"members": dict(self.members)} if self.members else {}),
             "episode_id": self.episode.episode_id,
             "plan": self.plan,
             "answer": self.answer,
@@ -85,6 +91,7 @@ class Attempt:
             kept["answer"],
             kept["status"] and PlanStatus(kept["status"]),
             kept["play"],
+            members={n: (p, PlanStatus(s)) for n, (p, s) in kept.get("members", {}).items()},
         )
 
 
@@ -154,9 +161,9 @@ class Row:
 class Evaluation:
     """The table, what each part of a plan is worth to the generator, and how rows compare.
 
-    `ahead` has, for rows of an ensemble, the share of episodes on which they are better than every
-    writer alone. `num_cut` counts the episodes whose context or chapter (`gold`) the generator saw
-    in part.
+    `ahead` has, for rows of several who work together, the share of episodes on which they are
+    better than every member alone. `num_cut` counts the episodes whose context or chapter (`gold`)
+    the generator saw in part.
     `checks` are rows that are no plan's: they tell what the generator knows by itself, and `recall`
     which share of a chapter it writes on by heart.
     """
@@ -197,10 +204,29 @@ class Evaluation:
         measured = [
             Measurements(row.label, row.way, tuple(row.improvements))
             for row in rows
-            if row.name not in NOT_COMPARED and not row.name.startswith(WRITER_ROW)
+            if row.name not in NOT_COMPARED and not row.name.startswith((WRITER_ROW, ALONE_ROW))
         ]
         books = [episode.book_id for episode in episodes]
         return replace(self, rows=rows, comparisons=compare(measured, books, num_samples))
+
+
+def answer_row(rows: Sequence[Row]) -> Row | None:
+    """The row that a report is about: the last agent that was trained, greedy where it was."""
+    agents = [row for row in rows if row.decoding is not None]
+    agents = [row for row in agents if row.name != UNTRAINED] or agents
+    last = [row for row in agents if row.name == agents[-1].name]
+    return next((row for row in last if row.decoding == "greedy"), last[0] if last else None)
+
+
+def members_of(rows: Collection[str]) -> list[str]:
+    """Which of the rows a whole has to be better than to be ahead of every member.
+
+    Each writer alone; of a collaboration, what each role planned alone, and the generator without a
+    plan, which is what a role that planned nothing is worth.
+    """
+    writers = [name for name in rows if name.startswith(WRITER_ROW)]
+    roles = [name for name in rows if name.startswith(ALONE_ROW)]
+    return [*writers, *roles, *([EMPTY_PLAN] if roles else [])]
 
 
 def is_ahead(whole: float, alone: Iterable[float]) -> bool:

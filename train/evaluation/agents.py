@@ -7,14 +7,16 @@ from functools import cache
 
 from envs.sampling import Sampling
 from envs.types import Env
-from train.analysis.rows import Evaluation
+from train.analysis.rows import Evaluation, answer_row, members_of
 from train.evaluation.contestants import Planner, Second, Writer
 from train.evaluation.controls import control_plans, other_writer, without_context
 from train.evaluation.evaluator import Evaluator
+from train.evaluation.members import member_rows
 from train.evaluation.plays import Plays
 from train.evaluation.second import WITHOUT_PLANS, again
 from train.pace import ANSWERS, SCORES, UNCHANGED
 from train.progress import ProgressDisplay
+from train.statistics import Interval
 
 # Reference plans that are rows of their own; the others (`true_but_…`) are ablations.
 REFERENCES = ("inferable", "true")
@@ -32,7 +34,8 @@ def agents_table(
 ) -> Evaluation:
     """All rows: each agent under each decoding, the controls, the reference plans.
 
-    Where there is a `second` generator, each row's plans are scored by it as well.
+    Where there is a `second` generator, each row's plans are scored by it as well, but not those of
+    single members of a collaboration.
     """
     episodes = evaluator.episodes
     references = [n for n in REFERENCES if all(n in e.plans for e in episodes)]
@@ -66,5 +69,13 @@ def agents_table(
                 row if row.name in WITHOUT_PLANS else again(evaluator, row, second.digest, load)
                 for row in rows
             ]
-    found = Evaluation(tuple(rows), tuple(ablations), evaluator.num_cut(), (), checks)
+    ahead: dict[str, Interval] = {}
+    whole = answer_row(rows)
+    if whole is not None and evaluator.config.members:
+        rows += member_rows(evaluator, whole, progress)
+        members = members_of([row.name for row in rows])
+        if members:
+            alone = [row for row in rows if row.name in members]
+            ahead[whole.label] = evaluator.ahead(whole, alone)
+    found = Evaluation(tuple(rows), tuple(ablations), evaluator.num_cut(), (), checks, ahead=ahead)
     return evaluator.analysed(found, progress)

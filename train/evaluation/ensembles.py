@@ -8,12 +8,11 @@ from functools import partial
 
 from envs.types import Outcome
 from rewards.monitors.controls import random_texts
-from train.analysis.rows import ORACLE, WRITER_ROW, Evaluation, Row, is_ahead, mean_of
+from train.analysis.rows import ORACLE, WRITER_ROW, Evaluation, Row, mean_of
 from train.evaluation.controls import without_context
 from train.evaluation.evaluator import Evaluator
 from train.pace import SCORES, UNCHANGED
 from train.progress import ProgressDisplay
-from train.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,9 @@ def ensemble_table(
             rows.append(evaluator.plans("random_words", random_texts(episodes, texts)))
         checks = (without_context(evaluator),)
     learned = [row for row in rows if row.way is not None]
-    ahead = {row.label: _ahead(evaluator, row, made_by) for row in learned}
+    ahead = {row.label: evaluator.ahead(row, made_by) for row in learned}
     found = Evaluation(tuple(rows), (), evaluator.num_cut(), (), checks, ahead=ahead)
     return evaluator.analysed(found, progress)
-
-
-def _ahead(evaluator: Evaluator, row: Row, writers: Sequence[Row]) -> Interval:
-    """The share of episodes on which the row is better than every one of the writers."""
-    alone = zip(*(w.improvements for w in writers), strict=True)
-    ahead = [float(is_ahead(*pair)) for pair in zip(row.improvements, alone, strict=True)]
-    return evaluator.interval(ahead)
 
 
 def _made(evaluator: Evaluator, name: str, made: Made) -> Row:

@@ -14,7 +14,7 @@ from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.types import Likelihood
 from train.analysis.breakdown import read_genres
-from train.analysis.rows import Attempt, Evaluation, Row
+from train.analysis.rows import Attempt, Evaluation, Row, is_ahead
 from train.journal import Journal
 from train.pace import SCORES, UNCHANGED, Steps
 from train.progress import ProgressDisplay
@@ -126,6 +126,12 @@ class Evaluator:
         """Of one number per episode, over books."""
         books = [episode.book_id for episode in self.episodes]
         return clustered_bootstrap(values, books, self.config.bootstrap_samples)
+
+    def ahead(self, whole: Row, members: Sequence[Row]) -> Interval:
+        """The share of episodes on which the whole is better than every one of the members."""
+        alone = zip(*(row.improvements for row in members), strict=True)
+        pairs = zip(whole.improvements, alone, strict=True)
+        return self.interval([float(is_ahead(*pair)) for pair in pairs])
 
     def num_cut(self) -> dict[str, int]:
         """Of how many episodes the generator sees each part cut."""

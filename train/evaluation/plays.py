@@ -25,6 +25,7 @@ from train.analysis.rows import (
 )
 from train.evaluation.contestants import Planner
 from train.evaluation.evaluator import Evaluator
+from train.evaluation.members import plans_of_members
 from train.lessons import cost_summary
 from train.pace import ANSWERS, SCORES
 
@@ -49,7 +50,7 @@ class Plays:
                 # Of the batch's own, so that a batch does not depend on those before it.
                 seed = self.evaluator.seed + start
                 key = {"agent": agent.digest, "sampling": asdict(how), "seed": seed}
-                make = partial(self._played, load, how, seed, note, self.env.play)
+                make = partial(self._played, load, how, seed, note, self.env, self.env.play)
                 attempts += self.evaluator.kept(key, some, make, note, (ANSWERS, SCORES))
             yield self._row(name, decoding, attempts)
 
@@ -68,7 +69,8 @@ class Plays:
             own, seed = spent[start : start + len(some)], self.evaluator.seed + start
             key = {"agent": agent.digest, "sampling": asdict(self.sampling), "seed": seed}
             play = partial(control.play_within, num_tokens=own)
-            make = partial(self._played, load, self.sampling, seed, SELF_CONSISTENCY, play)
+            how = (load, self.sampling, seed, SELF_CONSISTENCY, control, play)
+            make = partial(self._played, *how)
             attempts += self.evaluator.kept(
                 {**key, "tokens": own}, some, make, SELF_CONSISTENCY, (ANSWERS, SCORES)
             )
@@ -85,6 +87,7 @@ class Plays:
         how: Sampling,
         seed: int,
         note: str,
+        env: Env,
         play: Callable[[Sequence[Episode], Agent], list[Rollout]],
         episodes: Sequence[Episode],
     ) -> list[Attempt]:
@@ -100,6 +103,7 @@ class Plays:
                 answer=rollout.reply.text,
                 status=rollout.status,
                 play=cost_summary([rollout]) | self._writing(attempt),
+                members=plans_of_members(env, rollout),
             )
             for attempt, rollout in zip(attempts, rollouts, strict=True)
         ]

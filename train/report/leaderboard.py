@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from train.analysis.exports import Table, interval, label
-from train.analysis.rows import UNTRAINED, WRITER_ROW, is_ahead, tokens_of
+from train.analysis.rows import UNTRAINED, is_ahead, members_of, tokens_of
 from train.judging.improvements import read_improvements
 from train.report.runs import Group, ReportedRun
 from train.statistics import Interval, clustered_bootstrap
@@ -24,7 +24,7 @@ class Entry:
     """One experiment: means over the episodes of all its seeds, with 95 % intervals over books.
 
     `gain` is what learning has added, in points. `ahead` is the share of episodes on which the
-    whole is better than each of its writers alone. Tokens are those that all members and the
+    whole is better than each of its members alone. Tokens are those that all members and the
     generator read and write for one chapter; None where a run does not say.
     """
 
@@ -79,7 +79,7 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
     """
     columns = (
         *("experiment", "env", "improvement (%)", "95 %", "gained by learning", "95 % of it"),
-        *("ahead of every writer", "tokens read", "tokens written", "on the frontier"),
+        *("ahead of every member", "tokens read", "tokens written", "on the frontier"),
     )
     rows = [
         (
@@ -123,8 +123,8 @@ def _gained(own: Improvements, row: str) -> dict[str, float]:
 
 
 def _is_ahead(own: Improvements, row: str) -> dict[str, float]:
-    """1 for each episode on which the row beats all writers."""
-    alone = [values for name, values in own.items() if name.startswith(WRITER_ROW)]
+    """1 for each episode on which the row beats all members."""
+    alone = [own[name] for name in members_of(own)]
     if not alone:
         return {}
     return {
