@@ -406,3 +406,45 @@ def test_a_turn_says_which_others_it_did_not_hear(
     rollout = play(Augment(prompts=PROMPTS, parser=WHOLE), make_episode(), speaker(by=says()))
     turns: tuple[Turn, ...] = rollout.turns
     assert [turn.round for turn in turns] == [1, 1, 1, 2]
+
+
+def said(*turns: tuple[str, str, int]) -> tuple[Turn, ...]:
+    """A transcript of roles, what they said, and in which round."""
+    return tuple(Turn(role, "policy", (), Reply(text), round=n) for role, text, n in turns)
+
+
+def test_what_roles_planned_alone_are_the_plans_of_the_first_round_with_any() -> None:
+    debate = Debate(rounds=2)
+    first = [("debater_1", "In summary: Ann.", 1), ("debater_2", "Hm.", 1)]
+    turns = said(*first, ("debater_1", "In summary: Bob.", 2), ("debater_2", "In summary: Cid.", 2))
+    # The second debater's plan was made by one who had read that of the first.
+    assert debate.alone(turns) == {"debater_1": ("Ann.", PlanStatus.COMPLETE)}
+    feedback = Feedback()
+    asked = [("drafter", "Hm.", 1), ("verifier", "Which ring?", 2)]
+    turns = said(*asked, ("refiner", "In summary: Ann.", 3))
+    assert feedback.alone(turns) == {"refiner": ("Ann.", PlanStatus.COMPLETE)}
+    assert feedback.alone(said(*asked)) == {}
+
+
+def test_a_play_is_read_without_all_that_a_role_said() -> None:
+    turns = said(
+        ("drafter", "draft", 1),
+        ("verifier", "Which ring?", 2),
+        ("refiner", "better", 3),
+        ("verifier", "Whose ring?", 4),
+        ("refiner", "best", 5),
+    )
+    env = Feedback(parser=WHOLE)
+    # Without either verdict there is no refinement; without the draft, the last of them stays.
+    assert {role: env.without_role(turns, role)[0] for role in env.most_turns} == {
+        "drafter": "best",
+        "verifier": "draft",
+        "refiner": "draft",
+    }
+    assert env.read(env.without(turns, [3]))[0] == "better"
+    assert env.without_role(turns[:1], "drafter") == ("", PlanStatus.NO_PLAN)
+    assert env.without_role(turns[:1], "refiner") == env.read(turns[:1])
+    debate = Debate(parser=WHOLE, rounds=1)
+    voices = said(*((f"debater_{n}", text, 1) for n, text in ((1, "a"), (2, "b"), (3, "b"))))
+    # Of one voice each, the first is taken.
+    assert [debate.without_role(voices, name)[0] for name in debate.most_turns] == ["b", "a", "a"]

@@ -15,19 +15,22 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.collaboration.cast import Cast
 from envs.debate import Debate
+from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.sampling import Sampling
 from envs.self_consistency import SelfConsistency
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Episode
+from envs.types import Conversation, Episode, Reply
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
+from train.analysis.rows import Evaluation
 from train.evaluation.agents import agents_table
 from train.evaluation.contestants import Planner, Second, Writer
 from train.evaluation.controls import shuffled_plans
@@ -125,6 +128,117 @@ def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(
     assert ("trained sampled", "self_consistency") in compared
     itself = agents_table(evaluator(), SelfConsistency(parser=whole), agents, SAMPLING, QUIET)
     assert "self_consistency" not in [row.name for row in itself.rows]
+
+
+class Says:
+    """A member that answers by what it is asked."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        self.answer = answer
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [Reply(self.answer(conversation[-1].content)) for conversation in conversations]
+
+
+DRAFT, REFINED, SHORT = "Ann pays Bob a ring.", "Ann pays Bob a ring at the old mill.", "Ann pays."
+
+
+@pytest.fixture
+def feedback() -> Feedback:
+    """A draft that is refined, or spoilt in the story of a mill; who verifies is to learn."""
+    refined = Says(lambda asked: f"In summary: {SHORT if 'The mill.' in asked else REFINED}")
+    members = {"drafting": Says(lambda _: f"In summary: {DRAFT}"), "refining": refined}
+    roles = {"drafter": "drafting", "refiner": "refining"}
+    return Feedback(cast=Cast(members=members, roles=roles), rounds=1)
+
+
+@pytest.fixture
+def stories(make_episode: Callable[..., Episode]) -> list[Episode]:
+    """Two episodes of each of three books, one of which is of a mill."""
+    known = {"first": "The mill.", "second": "A ring.", "third": "A ring."}
+    return [make_episode(f"{book}/{i}", known=text) for book, text in known.items() for i in (1, 2)]
+
+
+def test_a_collaboration_is_measured_by_its_single_members(
+    evaluator: Callable[..., Evaluator],
+    agents: dict[str, Planner],
+    feedback: Feedback,
+    stories: list[Episode],
+    encoder: GeneratorEncoder,
+    fake_scorer: Any,
+) -> None:
+    asked_alone = evaluator(stories, members=False)
+    without = agents_table(asked_alone, feedback, agents, SAMPLING, QUIET)
+    before = len(fake_scorer.asked)
+    assert not without.ahead and not any(r.name.startswith("alone_") for r in without.rows)
+    found = agents_table(evaluator(stories), feedback, agents, SAMPLING, QUIET)
+
+    def worth(plan: str) -> float:
+        """One hundredth of a nat for each token."""
+        num_tokens = len(encoder.tokenizer(f"\n\n## Plan\n{plan}")["input_ids"])
+        return pytest.approx(100 * (1 - math.exp(-0.01 * num_tokens)))
+
+    whole = found.row("trained", "greedy").improvements
+    assert whole == [worth(SHORT)] * 2 + [worth(REFINED)] * 4
+    # Nobody had planned before the draft. Without it the refinement stays as it was said; without
+    # the verifier there would be none.
+    assert found.row("alone_drafter").improvements == [worth(DRAFT)] * 6
+    assert found.row("without_drafter").improvements == whole
+    assert found.row("without_verifier").improvements == [worth(DRAFT)] * 6
+    assert found.row("without_refiner").improvements == [worth(DRAFT)] * 6
+    statuses = found.row("without_refiner").statuses
+    assert statuses == {"complete": 6, "truncated": 0, "no_plan": 0}
+    # Better than the draft in two books of three.
+    assert list(found.ahead) == ["trained greedy"]
+    assert found.ahead["trained greedy"].mean == pytest.approx(4 / 6)
+    assert found.as_json()["ahead"]["trained greedy"]["ci95"] == [0.0, 1.0]
+    # A draft that stands in three rows is scored once for each episode; the rest was scored before.
+    assert len(fake_scorer.asked) - 2 * before == 6
+    compared = {c.second for c in found.comparisons if c.first == "trained greedy"}
+    assert {"without_drafter", "without_verifier", "without_refiner"} <= compared
+    assert not any(name.startswith("alone_") for name in compared)
+    text = io.StringIO()
+    Console(file=text, width=120).print(evaluation_table(found))
+    assert "trained greedy is ahead of every member alone on 67% of episodes [0, 100]." in (
+        text.getvalue()
+    )
+
+
+def test_a_role_that_planned_nothing_is_worth_as_much_as_no_plan(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner], stories: list[Episode]
+) -> None:
+    # Random models never say the marker.
+    found = agents_table(evaluator(stories), Debate(), agents, SAMPLING, QUIET)
+    names = [row.name for row in found.rows if row.name.startswith(("alone_", "without_"))]
+    assert names == [f"without_debater_{n}" for n in (1, 2, 3)] and not found.ahead
+    row = found.row("without_debater_1")
+    assert row.improvements == [0.0] * 6
+    assert row.statuses == {"complete": 0, "truncated": 0, "no_plan": 6}
+
+
+def test_single_members_come_from_the_journal_as_they_were(
+    evaluator: Callable[..., Evaluator],
+    agents: dict[str, Planner],
+    feedback: Feedback,
+    stories: list[Episode],
+    fake_scorer: Any,
+    tmp_path: Path,
+) -> None:
+    def evaluated(loaded: dict[str, Planner]) -> tuple[Evaluation, str]:
+        text = io.StringIO()
+        made = evaluator(stories, batch_size=4)
+        made.journal = Journal(tmp_path, {})
+        display = ProgressDisplay(Console(file=text, width=120))
+        return agents_table(made, feedback, loaded, SAMPLING, display), text.getvalue()
+
+    def gone() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        raise AssertionError("nothing is left to be said")
+
+    first, shown = evaluated(agents)
+    assert "score single members: done" in shown and "were taken" not in shown
+    again, shown = evaluated({name: Planner(name, gone) for name in agents})
+    assert again.as_json() == first.as_json()
+    assert "score single members: 6 of 6 were taken from the journal" in shown
 
 
 def test_agents_need_not_share_a_tokenizer(

@@ -269,6 +269,25 @@ def test_the_whole_is_ahead_where_it_beats_every_writer(make_run: MakeRun) -> No
     assert entry.gain is not None and entry.gain.mean == 15.0
 
 
+def test_a_collaboration_is_ahead_where_it_beats_each_role_alone_and_no_plan(
+    make_run: MakeRun,
+) -> None:
+    folder = make_run()
+    # As good as the first role on one book, worse than no plan on another.
+    whole = [5.0, -1.0, *[5.0] * 6]
+    alone = {"alone_drafter": [5.0, -3.0, *[4.0] * 6], "empty_plan": [0.0] * 8}
+    rows = {"trained greedy": whole, "untrained greedy": whole, **alone}
+    rows["without_drafter"] = [9.0] * 8
+    lines = [
+        f"{book}/1,{row},{value}"
+        for row, values in rows.items()
+        for book, value in zip(BOOKS, values, strict=True)
+    ]
+    (folder / "improvements.csv").write_text("\n".join(["item,option,improvement", *lines]))
+    entry = Entry.of(Group("whole", (ReportedRun.read(folder),)))
+    assert entry.ahead is not None and entry.ahead.mean == 0.75
+
+
 def test_examples_are_the_best_and_the_worst_with_shades(
     read: Callable[..., ReportedRun],
 ) -> None:
