@@ -59,13 +59,13 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
         ),
     ]
     found += [_step_parts(group) for group in groups]
-    found.append(_frontier(groups))
+    if len(groups) > 1:
+        found.append(frontier([Entry.of(group) for group in groups]))
     return _named_apart([figure for figure in found if figure.series])
 
 
-def _frontier(groups: Sequence[Group]) -> Figure:
+def frontier(entries: Sequence[Entry]) -> Figure:
     """Improvement against what was read and written for it, of several experiments."""
-    entries = [Entry.of(group) for group in groups] if len(groups) > 1 else []
     known = [e for e in entries if e.tokens is not None]
     known.sort(key=lambda e: -e.improvement.mean)
     best = [e for e in known if is_on_frontier(e, known)]
