@@ -22,6 +22,10 @@ from envs.types import Cost, Episode, Message, Reply, Usage
 
 KEY = "sk-a-secret-of-the-test"
 ASK = (Message("system", "You plan."), Message("user", "Ann owes Bob."))
+# Of `ASK`, 22 bytes in two messages: at most 22 + 2 * 64 tokens.
+MOST_READ = 150
+PRICES = Prices(read=1000.0, generated=10_000.0)
+SHORT = Sampling(max_new_tokens=10)
 
 
 def said(text: Any, finish: str = "stop", **others: Any) -> bytes:
@@ -183,7 +187,16 @@ def test_a_slow_server_is_given_up_in_time(serve: Any) -> None:
     assert agent.reply([ASK]) == [Reply("", failure="slow")]
     assert time.monotonic() - started < 1.0
     # Both may have to be paid; no play has heard anything of them.
-    assert (agent.ledger.unmetered, agent.ledger.estimated_read_tokens) == (2, 300)
+    assert (agent.ledger.unmetered, agent.ledger.estimated_read_tokens) == (2, 2 * MOST_READ)
+
+
+def test_an_answer_that_is_lost_on_the_way_may_have_to_be_paid(serve: Any) -> None:
+    server = serve(lambda *_: (200, said("Plan."), {"Content-Encoding": "gzip"}))
+    agent = endpoint(server, prices=PRICES, sampling=SHORT, max_cost=0.6)
+    # A quarter each, so that a third would be too much.
+    (reply,) = agent.reply([ASK])
+    assert (reply.failure, reply.usage, len(server.asked)) == ("cost", Usage(), 2)
+    assert agent.ledger.estimated_money == pytest.approx(0.5)
 
 
 def test_a_server_that_is_down_is_a_failure_and_many_in_a_row_are_an_error() -> None:
@@ -215,12 +228,6 @@ def test_beyond_its_cost_nobody_is_asked(serve: Any) -> None:
     # Each answer costs 1; the second passes the limit.
     assert [r.failure for r in agent.reply([ASK] * 4)] == ["", "", "cost", "cost"]
     assert len(server.asked) == 2
-
-
-# Of `ASK`, 22 bytes in two messages: at most 22 + 2 * 64 tokens.
-MOST_READ = 150
-PRICES = Prices(read=1000.0, generated=10_000.0)
-SHORT = Sampling(max_new_tokens=10)
 
 
 def test_a_server_that_does_not_count_is_charged_for_the_most(serve: Any) -> None:
