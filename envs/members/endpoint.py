@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -18,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import Field
 
+from envs.members.answers import asked_wait_s, bytes_in, counted_usage
 from envs.members.ledger import Ledger, Prices
 from envs.sampling import Sampling
 from envs.types import Conversation, Reply, Usage
@@ -49,8 +48,8 @@ class Endpoint:
     `rubbish`, or `cost` beyond `max_cost`), and too many of them in a row are an error. A request
     that the server refuses for good is an error at once. `ledger` has the sums.
 
-    Where a server does not count its tokens, an answer is charged for `max_new_tokens`, and for
-    each byte that was read, so that `max_cost` and the budget of a play bind there as well.
+    Where a server does not count its tokens, each byte that was read or said is charged for as one,
+    up to `max_new_tokens`, so that `max_cost` and the budget of a play bind there as well.
     """
 
     base_url: str
@@ -208,7 +207,7 @@ class Endpoint:
             answer = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._rejected(None, most) from error
-        metered = _usage(answer)
+        metered = counted_usage(answer)
         try:
             choice = answer["choices"][0]
             text = choice["message"]["content"]
@@ -219,8 +218,13 @@ class Endpoint:
         self.ledger.add_answer(is_usable=True)
         # Half a character, which no file and no request could hold.
         text = (text or "").encode(errors="replace").decode()
+        is_cut = choice.get("finish_reason") == "length"
+        if not is_cut:
+            most = replace(
+                most, generated_tokens=min(most.generated_tokens, bytes_in(choice["message"]))
+            )
         usage = self._priced(self.ledger.book(metered, most))
-        return Reply(text, choice.get("finish_reason") == "length", usage=usage)
+        return Reply(text, is_cut, usage=usage)
 
     def _rejected(self, metered: Usage | None, most: Usage) -> _Failed:
         """An answer came that is none; it is paid all the same."""
@@ -246,33 +250,3 @@ class Endpoint:
         """Servers like to repeat a wrong key."""
         key = os.environ.get(self.api_key_env or "")
         return text.replace(key, "***") if key else text
-
-
-def _usage(answer: Any) -> Usage | None:
-    found = answer.get("usage") if isinstance(answer, dict) else None
-    if not isinstance(found, dict):
-        return None
-    read, generated = found.get("prompt_tokens"), found.get("completion_tokens")
-    if type(read) is not int or type(generated) is not int or min(read, generated) < 0:
-        return None
-    return Usage(read, generated)
-
-
-def asked_wait_s(header: str | None) -> float:
-    """How long a `Retry-After` asks to wait, in seconds or until a date; 0 where it says nothing.
-
-    What has passed is no wait.
-    """
-    if not header:
-        return 0.0
-    try:
-        return max(0.0, float(header))
-    except ValueError:
-        pass
-    try:
-        until = parsedate_to_datetime(header)
-    except (ValueError, OverflowError):
-        return 0.0
-    # A date without a zone is meant in UTC, as all dates of HTTP are.
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())

@@ -15,7 +15,8 @@ import pytest
 
 from envs.collaboration.cast import Budget, Cast
 from envs.collaboration.table import Ask, Play, Table
-from envs.members.endpoint import Endpoint, asked_wait_s
+from envs.members.answers import asked_wait_s
+from envs.members.endpoint import Endpoint
 from envs.members.ledger import Prices
 from envs.sampling import Sampling
 from envs.types import Cost, Episode, Message, Reply, Usage
@@ -240,6 +241,15 @@ def test_a_server_that_does_not_count_is_charged_for_the_most(serve: Any) -> Non
     assert found["estimated_read_tokens"] == 3 * MOST_READ
     assert found["estimated_generated_tokens"] == 30
     assert found["estimated_money"] == pytest.approx(0.75)
+
+
+def test_a_short_answer_that_nobody_counted_is_charged_by_its_bytes(serve: Any) -> None:
+    finishes = ["stop", "length"]
+    server = serve(lambda server, _: (200, said("Plän.", finishes[len(server.asked) - 1]), {}))
+    agent = endpoint(server, concurrency=1, sampling=Sampling(max_new_tokens=500))
+    # {"role": "assistant", "content": "Plän."} has 42 bytes; one that was cut has all its tokens.
+    assert [r.usage.generated_tokens for r in agent.reply([ASK] * 2)] == [42, 500]
+    assert agent.ledger.estimated_generated_tokens == 542
 
 
 def test_a_limit_binds_where_a_server_does_not_count(serve: Any) -> None:
