@@ -99,11 +99,23 @@ Conversation = tuple[Message, ...]
 @dataclass(frozen=True)
 class Usage:
     """Tokens that one answer took: of the conversation as it was read, and of what was said; and
-    the money, in the currency of the member's prices, where it has any."""
+    the money, in the currency of the member's prices, where it has any.
+
+    Where nobody counted them they are the most that it can have taken (`is_estimated`).
+    """
 
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    is_estimated: bool = False
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.read_tokens + other.read_tokens,
+            self.generated_tokens + other.generated_tokens,
+            self.money + other.money,
+            self.is_estimated or other.is_estimated,
+        )
 
 
 @dataclass(frozen=True)
@@ -152,13 +164,20 @@ class Turn:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a member has done: answers given, tokens read before them, tokens generated; and what
-    that cost, in the currency of its prices."""
+    """What a member has done: answers given, tokens read before them, tokens generated; what that
+    cost, in the currency of its prices; and for how many of the answers it is estimated."""
 
     calls: int = 0
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    estimated_calls: int = 0
+
+    @classmethod
+    def of(cls, usage: Usage) -> Cost:
+        """That of one answer."""
+        took = (usage.read_tokens, usage.generated_tokens, usage.money)
+        return cls(1, *took, int(usage.is_estimated))
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -166,11 +185,13 @@ class Cost:
             self.read_tokens + other.read_tokens,
             self.generated_tokens + other.generated_tokens,
             self.money + other.money,
+            self.estimated_calls + other.estimated_calls,
         )
 
     def named(self) -> dict[str, float]:
-        """Its numbers by name, money only where any was spent."""
-        return {name: value for name, value in vars(self).items() if value or name != "money"}
+        """Its numbers by name, money and estimates only where there are any."""
+        always = ("calls", "read_tokens", "generated_tokens")
+        return {name: value for name, value in vars(self).items() if value or name in always}
 
 
 class PlanStatus(enum.StrEnum):
@@ -246,9 +267,7 @@ class Rollout:
         """What the play cost, by member."""
         found: dict[str, Cost] = {}
         for turn in self.turns:
-            usage = turn.reply.usage
-            cost = Cost(1, usage.read_tokens, usage.generated_tokens, usage.money)
-            found[turn.member] = found.get(turn.member, Cost()) + cost
+            found[turn.member] = found.get(turn.member, Cost()) + Cost.of(turn.reply.usage)
         return found
 
 

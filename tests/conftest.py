@@ -1,10 +1,14 @@
-"""Fixtures for all tests: the shelf of real books, a small story world, tiny random models."""
+"""Fixtures for all tests: the shelf of real books, a small story world, tiny random models, and
+servers over HTTP."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +162,71 @@ def encoder(tokenizer: PreTrainedTokenizerBase) -> GeneratorEncoder:
     from rewards.encode import GeneratorEncoder
 
     return GeneratorEncoder(tokenizer, Prompts())
+
+
+# Status, body and headers of an answer.
+Handle = Callable[["Server", dict[str, Any]], tuple[int, bytes, dict[str, str]]]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request by `handle`, and keeps what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.handle = handle
+        self.lock = threading.Lock()
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.at_once = self.most_at_once = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server = self.server
+        assert isinstance(server, Server)
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with server.lock:
+            server.asked.append({"path": self.path, **request})
+            server.headers.append(dict(self.headers))
+            server.at_once += 1
+            server.most_at_once = max(server.most_at_once, server.at_once)
+        status, body, headers = server.handle(server, request)
+        with server.lock:
+            server.at_once -= 1
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        # Whoever asked may have given up.
+        try:
+            self.wfile.write(body)
+        except OSError:
+            return
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on the terminal of the tests."""
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Handle], Server]]:
+    servers: list[Server] = []
+
+    def start(handle: Handle) -> Server:
+        servers.append(Server(handle))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,6 +23,8 @@ from train.cache import digest, source_fingerprint
 from train.checkpoints import Checkpoints, weights_fingerprint
 from train.local_member import member_weights
 from train.logs import BEFORE_ANY_STEP, MetricLog
+from train.member_ledgers import ledgers_in
+from train.member_metrics import MemberMetrics
 from train.models import model_digest, save_model
 from train.monitors.start import start_monitor
 from train.monitors.stop import StoppedByMonitor
@@ -94,7 +96,10 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
             settings.steps_per_rollout,
         )
         passes_per_step = order.passes_per_rollout / settings.steps_per_rollout
-        recorder = Recorder(log, advance, passes_per_step, times, throughput=throughput)
+        members = MemberMetrics(ledgers_in(run.player))
+        recorder = Recorder(
+            log, advance, passes_per_step, times, throughput=throughput, members=members
+        )
         keeper = CheckpointKeeper(checkpoints, run.signals, parts, settings.steps_per_savepoint)
 
         def learn_from(rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -111,7 +116,11 @@ def _train_policy(run: Run, folder: RunFolder, kept: Path) -> None:
                 settings,
                 output_dir=checkpoints.staging_dir,
                 seed=config.seed,
-                callbacks=[guard, throughput, recorder, *([monitor] if monitor else []), keeper],
+                callbacks=[
+                    *(guard, throughput, members, recorder),
+                    *([monitor] if monitor else []),
+                    keeper,
+                ],
                 on_scored=learn_from,
                 resume_from=last.path if last else None,
                 peft_config=peft_config(config.policy.lora),

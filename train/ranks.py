@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,18 @@ def any_says(answer: bool) -> bool:
     votes = torch.tensor(int(answer), device=join())
     dist.all_reduce(votes, op=dist.ReduceOp.MAX)
     return bool(votes.item())
+
+
+def summed(values: Sequence[float]) -> list[float]:
+    """Each of the values added up over all processes, all of which have to ask."""
+    if num_processes() == 1 or not values:
+        return list(values)
+    import torch
+    import torch.distributed as dist
+
+    sums = torch.tensor(values, dtype=torch.float64, device=join())
+    dist.all_reduce(sums)
+    return sums.tolist()
 
 
 def first_to_say(what: str) -> bool:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from envs.types import Rollout
 from rewards.types import Score
 from train.logs import MetricLog
+from train.member_metrics import MemberMetrics
 from train.progress import Advance
 from train.step_times import StepTimes
 from train.throughput import Throughput
@@ -28,6 +29,7 @@ class Recorder(TrainerCallback):
         times: StepTimes,
         steps_between_tables: int = 10,
         throughput: Throughput | None = None,
+        members: MemberMetrics | None = None,
     ) -> None:
         self.log = log
         self.advance = advance
@@ -35,6 +37,7 @@ class Recorder(TrainerCallback):
         self.times = times
         self.steps_between_tables = steps_between_tables
         self.throughput = throughput
+        self.members = members
         self._rollouts: list[tuple[Rollout, Score]] = []
 
     def keep_rollouts(self, rollouts: Sequence[Rollout], scores: Sequence[Score]) -> None:
@@ -65,6 +68,8 @@ class Recorder(TrainerCallback):
             numbers["epoch"] = state.global_step * self.passes_per_step
         if self.throughput is not None:
             numbers |= self.throughput.metrics(numbers)
+        if self.members is not None:
+            numbers |= self.members.since_last()
         self.log.log(state.global_step, numbers)
         if state.global_step % self.steps_between_tables == 1 and self._rollouts:
             self.log.table(

@@ -52,6 +52,7 @@ _README = """\
 | `token_gains.jsonl` | what each plan gained on each token of the chapter |
 | `improvements.csv` | improvement of every episode under every row of that table |
 | `comparisons.jsonl` | chapters that the generator wrote with each plan, for judges |
+| `members.json` | what members behind endpoints were asked and paid, of all starts together |
 | `examples.md` | context, plan and chapter side by side |
 | `evaluations/` | later evaluations of this run, a folder each |
 | `nextchapter.log` | messages |

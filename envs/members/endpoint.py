@@ -16,33 +16,40 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import Field
 
+from envs.members.answers import asked_wait_s, bytes_in, counted_usage
 from envs.members.ledger import Ledger, Prices
 from envs.sampling import Sampling
 from envs.types import Conversation, Reply, Usage
 
-TOO_MANY_REQUESTS = 429
-# Why a conversation has no answer, as plays count it (`failed/…`).
-FAILURES = ("unreachable", "slow", "busy", "rubbish", "cost")
+# Asked too early, too slowly or too often; what a server then asks for is another try.
+TRY_AGAIN = (408, 425, 429)
 MAX_RESPONSE_BYTES = 8 * 2**20
+# What a chat template may add to a message, at most: its marks, and a system prompt of its own.
+TEMPLATE_TOKENS = 64
 
 
 class _Failed(Exception):
-    """One attempt gave no answer; another may. `wait_s` is how long the server asks to wait."""
+    """One attempt gave no answer; another may. `wait_s` is how long the server asks to wait, and
+    `usage` what it has counted for an answer that is of no use."""
 
-    def __init__(self, why: str, wait_s: float | None = None) -> None:
+    def __init__(self, why: str, wait_s: float = 0.0, usage: Usage | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.wait_s = wait_s
+        self.usage = usage or Usage()
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """Answers through `<base_url>/chat/completions`, several conversations at a time.
 
-    What fails for a time (no connection, too slow, 429, 5xx, rubbish) is tried again with growing
-    waits; what then has no answer is a reply with a failure (`unreachable`, `slow`, `busy`,
+    What fails for a time (no connection, too slow, 408, 425, 429, 5xx, rubbish) is tried again with
+    growing waits; what then has no answer is a reply with a failure (`unreachable`, `slow`, `busy`,
     `rubbish`, or `cost` beyond `max_cost`), and too many of them in a row are an error. A request
     that the server refuses for good is an error at once. `ledger` has the sums.
+
+    Where a server does not count its tokens, each byte that was read or said is charged for as one,
+    up to `max_new_tokens`, so that `max_cost` and the budget of a play bind there as well.
     """
 
     base_url: str
@@ -65,7 +72,9 @@ class Endpoint:
     """So many conversations without an answer in a row end the run."""
     prices: Prices = field(default_factory=Prices)
     max_cost: Annotated[float, Field(gt=0)] | None = None
-    """What all answers may cost together, in each process; empty for any sum."""
+    """What all answers may cost together, in each process; empty for any sum. A request is sent
+    only if it fits at its longest, beside those under way, so that `concurrency` oversteps nothing.
+    """
     ledger: Ledger = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +93,11 @@ class Endpoint:
             raise ValueError(
                 "sampling: an endpoint is told max_new_tokens, temperature and top_p alone; leave "
                 "top_k at 0 and repetition_penalty at 1.0"
+            )
+        if self.max_cost is not None and not (self.prices.read or self.prices.generated):
+            raise ValueError(
+                "max_cost: nothing costs anything without prices; set prices.read and "
+                "prices.generated, for a million tokens, or leave max_cost empty"
             )
         object.__setattr__(self, "ledger", Ledger(self.prices))
 
@@ -111,25 +125,45 @@ class Endpoint:
         }
 
     def _answer(self, client: httpx.Client, conversation: Conversation) -> Reply:
-        if self.max_cost is not None and self.ledger.cost >= self.max_cost:
-            self.ledger.add_failure("cost")
-            return Reply("", failure="cost")
+        taken = Usage()
         for attempt in count():
             try:
-                return self._read(self._post(client, conversation))
+                reply = self._attempt(client, conversation, is_retry=attempt > 0)
+                return replace(reply, usage=taken + reply.usage)
             except _Failed as failed:
-                if attempt == self.max_retries:
+                taken += failed.usage
+                if attempt == self.max_retries or failed.why == "cost":
                     self.ledger.add_failure(failed.why)
-                    return Reply("", failure=failed.why)
+                    return Reply("", failure=failed.why, usage=taken)
                 # Up to a half more, so that those who failed together do not come back together.
                 wait_s = self.backoff_s * 2**attempt * random.uniform(1.0, 1.5)
-                time.sleep(min(max(wait_s, failed.wait_s or 0.0), self.max_wait_s))
+                time.sleep(min(max(wait_s, failed.wait_s), self.max_wait_s))
         raise AssertionError("the last attempt returns")
 
-    def _post(self, client: httpx.Client, conversation: Conversation) -> bytes:
-        """The body of the server's answer."""
-        self.ledger.add_request()
+    def _attempt(self, client: httpx.Client, conversation: Conversation, is_retry: bool) -> Reply:
+        most = self._most(conversation)
+        if self.max_cost is not None and not self.ledger.admit(most.money, self.max_cost):
+            raise _Failed("cost")
+        try:
+            self.ledger.add_request(is_retry)
+            return self._read(self._post(client, conversation, most), most)
+        finally:
+            if self.max_cost is not None:
+                self.ledger.release(most.money)
+
+    def _most(self, conversation: Conversation) -> Usage:
+        """What a request may take: no token of what is read is shorter than a byte."""
+        read = sum(len(m.content.encode(errors="replace")) for m in conversation)
+        read += TEMPLATE_TOKENS * len(conversation)
+        return self._priced(Usage(read, self.sampling.max_new_tokens, is_estimated=True))
+
+    def _priced(self, usage: Usage) -> Usage:
+        return replace(usage, money=self.prices.of(usage))
+
+    def _post(self, client: httpx.Client, conversation: Conversation, most: Usage) -> bytes:
+        """The body of the server's answer. One that was lost on the way may have to be paid."""
         deadline = time.monotonic() + self.timeout_s
+        body = b""
         try:
             with client.stream(
                 "POST",
@@ -137,25 +171,30 @@ class Endpoint:
                 json=self._request(conversation),
                 headers=self._headers(),
             ) as response:
-                body = b""
                 for chunk in response.iter_bytes():
                     body += chunk
                     # The client's own timeout is for one read; a server may drip for ever.
                     if time.monotonic() > deadline:
-                        raise _Failed("slow")
+                        raise httpx.ReadTimeout("dripping")
                     if len(body) > MAX_RESPONSE_BYTES:
-                        raise _Failed("rubbish")
+                        raise self._rejected(None, most)
+        except (httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _Failed("slow") from error
+        except httpx.ConnectError as error:
+            raise _Failed("unreachable") from error
         except httpx.TimeoutException as error:
+            self.ledger.book(None, most)
             raise _Failed("slow") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
+            self.ledger.book(None, most)
             raise _Failed("unreachable") from error
         self._check(response, body)
         return body
 
     def _check(self, response: httpx.Response, body: bytes) -> None:
         status = response.status_code
-        if status == TOO_MANY_REQUESTS or status >= 500:
-            raise _Failed("busy", _seconds(response.headers.get("retry-after")))
+        if status in TRY_AGAIN or status >= 500:
+            raise _Failed("busy", asked_wait_s(response.headers.get("retry-after")))
         if status >= 300:
             said = " ".join(self._scrubbed(body.decode("utf-8", "replace")).split())[:300]
             raise ValueError(
@@ -163,21 +202,35 @@ class Endpoint:
                 "base_url, model and api_key_env"
             )
 
-    def _read(self, body: bytes) -> Reply:
+    def _read(self, body: bytes, most: Usage) -> Reply:
         try:
             answer = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise self._rejected(None, most) from error
+        metered = counted_usage(answer)
+        try:
             choice = answer["choices"][0]
             text = choice["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise _Failed("rubbish") from error
+        except (LookupError, TypeError) as error:
+            raise self._rejected(metered, most) from error
         if text is not None and not isinstance(text, str):
-            raise _Failed("rubbish")
-        metered = _usage(answer)
-        self.ledger.add_answer(metered)
-        usage = metered or Usage()
+            raise self._rejected(metered, most)
+        self.ledger.add_answer(is_usable=True)
+        # Half a character, which no file and no request could hold.
+        text = (text or "").encode(errors="replace").decode()
         is_cut = choice.get("finish_reason") == "length"
-        paid = replace(usage, money=self.prices.of(usage))
-        return Reply(text or "", truncated=is_cut, usage=paid)
+        if not is_cut:
+            most = replace(
+                most, generated_tokens=min(most.generated_tokens, bytes_in(choice["message"]))
+            )
+        usage = self._priced(self.ledger.book(metered, most))
+        return Reply(text, is_cut, usage=usage)
+
+    def _rejected(self, metered: Usage | None, most: Usage) -> _Failed:
+        """An answer came that is none; it is paid all the same."""
+        self.ledger.add_answer(is_usable=False)
+        self.ledger.book(metered, most)
+        return _Failed("rubbish", usage=metered and self._priced(metered))
 
     def _request(self, conversation: Conversation) -> dict[str, Any]:
         return {
@@ -197,21 +250,3 @@ class Endpoint:
         """Servers like to repeat a wrong key."""
         key = os.environ.get(self.api_key_env or "")
         return text.replace(key, "***") if key else text
-
-
-def _usage(answer: Any) -> Usage | None:
-    found = answer.get("usage")
-    if not isinstance(found, dict):
-        return None
-    read, generated = found.get("prompt_tokens"), found.get("completion_tokens")
-    if not isinstance(read, int) or not isinstance(generated, int) or min(read, generated) < 0:
-        return None
-    return Usage(read, generated)
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        return float(header) if header else None
-    except ValueError:
-        # A date; the growing waits will do.
-        return None

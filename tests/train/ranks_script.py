@@ -14,9 +14,12 @@ from typing import Any
 
 import torch
 
+from envs.members.ledger import Ledger, Prices
+from envs.types import Usage
 from launch.cli import Command, main
 from train import ranks, stages
 from train.cache import Cache
+from train.member_ledgers import accounted, over_all_processes
 from train.run_folder import RunFolder
 
 FAILING: Callable[[Any], Any]
@@ -61,6 +64,17 @@ def kept(folder: Path) -> dict[str, Any]:
     return {"entries": entries, "times_made": len(made)}
 
 
+def members(folder: Path) -> dict[str, float]:
+    """What the processes paid together, written by one of them."""
+    ledger = Ledger(Prices(read=1e6))
+    for _ in range(1 + ranks.rank()):
+        ledger.add_request(is_retry=False)
+        ledger.book(Usage(10, 0), Usage())
+    with accounted(folder / "run", {"served": ledger}):
+        pass
+    return over_all_processes({"served": ledger})["served"]
+
+
 def fail_on(rank: int) -> Callable[[Any], int]:
     def work(_: Any) -> int:
         if ranks.rank() == rank:
@@ -81,7 +95,7 @@ def play(rank: int, port: int, folder: Path) -> None:
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(1)
-    seen = {"folders": folders(folder), "kept": kept(folder)}
+    seen = {"folders": folders(folder), "kept": kept(folder), "members": members(folder)}
     with (folder / f"{rank}.err").open("w") as errors:
         sys.stderr = errors
         for failing in range(2):

@@ -51,6 +51,15 @@ def test_a_stage_is_made_together_and_kept_once(seen: list[dict[str, Any]]) -> N
     assert Path(entries[0], "weights").read_text() == "made"
 
 
+def test_what_members_were_paid_is_added_up_over_processes_and_written_once(
+    seen: list[dict[str, Any]], folder: Path
+) -> None:
+    # One request of the first process and two of the second, of ten tokens each.
+    written = json.loads((folder / "run" / "members.json").read_text())["served"]
+    assert (written["requests"], written["read_tokens"], written["money"]) == (3, 30, 30.0)
+    assert [s["members"] for s in seen] == [written] * 2
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_the_process_that_fails_first_speaks_for_all(
     seen: list[dict[str, Any]], folder: Path, failing: int
@@ -65,4 +74,5 @@ def test_the_process_that_fails_first_speaks_for_all(
 def test_one_process_alone_asks_nobody() -> None:
     assert ranks.is_main()
     assert ranks.from_main(lambda: "mine") == "mine"
+    assert ranks.summed([1, 2.5]) == [1, 2.5]
     assert ranks.first_to_say("train")

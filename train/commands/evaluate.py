@@ -43,6 +43,7 @@ def run(config: DictConfig) -> None:
     from envs.ensemble import Ensemble
     from train import results
     from train.ensembles.run import evaluate_ensemble
+    from train.member_ledgers import accounted, ledgers_in
     from train.quiet import quiet_libraries
     from train.run import Run
     from train.tables import comparisons_table, evaluation_table
@@ -63,7 +64,10 @@ def run(config: DictConfig) -> None:
     def hold() -> RunFolder:
         return RunFolder.for_evaluation(settings.run_dir, config)
 
-    with RunFolder.of_all_ranks(hold) as folder:
+    with (
+        RunFolder.of_all_ranks(hold) as folder,
+        accounted(folder.path, ledgers_in(prepared.env)),
+    ):
         if is_ensemble:
             evaluation = evaluate_ensemble(prepared, folder, trained and trained.path)
         else:

@@ -82,7 +82,7 @@ def _judge(settings: JudgmentsConfig, folder: Path, progress: ProgressDisplay) -
     judge_config = check(JudgeConfig, settings.judge, "judge")
     comparisons = read_comparisons(Path(str(settings.comparisons)))
     quiet_libraries()
-    judgments = judge(judge_config, comparisons, settings.seed, progress)
+    judgments = judge(judge_config, comparisons, settings.seed, progress, folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "judgments.csv"
     write_annotations(path, judgments)

@@ -15,6 +15,7 @@ from envs.sources.bookshelf import BookshelfSource
 from envs.types import Agent, Book, Split
 from train.config.build import TARGET, build
 from train.config.validate import parse, plain
+from train.member_ledgers import accounted, ledgers_of
 from train.preparing.answers import AnswerStore
 from train.preparing.desk import Desk, Tally
 from train.preparing.entailment import Entailment
@@ -72,7 +73,11 @@ def run(config: DictConfig) -> None:
     )
     checks = Desk(checker.check, AnswerStore(store, identities["verdicts"]), *how)
     preparation = Preparation(scribe, checks, checker, settings)
-    rows = rows_by_split(preparation, books)
+    members = {"agent": agent, "verdicts": getattr(checker, "agent", None)}
+    if members["verdicts"] is agent:
+        del members["verdicts"]
+    with accounted(folder, ledgers_of(members)):
+        rows = rows_by_split(preparation, books)
     files = write_rows(folder, rows)
     found = manifest(asked, identities, files, books, rows, tally, preparation.statements)
     write_manifest(folder, found)

@@ -24,6 +24,7 @@ def _run(config: DictConfig, signals: StopSignals) -> None:
     settings = parse(RunConfig, config)
     # Heavy, and not needed to refuse a bad setting.
     from train import pipeline
+    from train.member_ledgers import accounted, ledgers_in
     from train.quiet import quiet_libraries
     from train.run import Run
     from train.tables import evaluation_table
@@ -37,7 +38,10 @@ def _run(config: DictConfig, signals: StopSignals) -> None:
             return RunFolder.open(settings.resume, to_write=True)
         return RunFolder.create(settings.run_dir, config)
 
-    with RunFolder.of_all_ranks(hold) as folder:
+    with (
+        RunFolder.of_all_ranks(hold) as folder,
+        accounted(folder.path, ledgers_in(prepared.env)),
+    ):
         evaluation = pipeline.train(prepared, folder)
     if not ranks.is_main():
         return

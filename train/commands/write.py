@@ -50,6 +50,7 @@ def run(config: DictConfig) -> None:
     settings = parse(RunConfig, values)
     from envs.ensemble import Ensemble
     from train.ensembles.writing import write_together
+    from train.member_ledgers import ledgers_in, report_members
     from train.quiet import quiet_libraries
     from train.run import Run
     from train.writing import write
@@ -69,6 +70,7 @@ def run(config: DictConfig) -> None:
     with RunFolder.create(settings.run_dir, config) as folder:
         path = folder.path / "chapter.md"
         write_text(path, written.as_markdown())
+        report_members(folder.path, ledgers_in(prepared.env))
     console = Console()
     console.print(Markdown(written.as_markdown()))
     console.print(f"It is in {path}")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from envs.members.endpoint import FAILURES
+from envs.members.ledger import FAILURES
 from envs.types import Episode, Guidance, Outcome
 from rewards.improvement import improvement_percent
 from rewards.likelihood_improvement import LikelihoodImprovement

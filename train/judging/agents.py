@@ -21,6 +21,7 @@ from train.judging.comparisons import Comparison
 from train.judging.judge import ask_judge, prompts
 from train.judging.judgments import Judgment
 from train.judging.wording import JudgeWording
+from train.member_ledgers import accounted, ledgers_of
 from train.models import check_model, load_model
 from train.preparing.answers import AnswerStore
 from train.preparing.desk import Desk, Tally
@@ -48,15 +49,23 @@ class JudgeConfig:
 
 
 def judge(
-    config: JudgeConfig, comparisons: Sequence[Comparison], seed: int, progress: ProgressDisplay
+    config: JudgeConfig,
+    comparisons: Sequence[Comparison],
+    seed: int,
+    progress: ProgressDisplay,
+    folder: Path | None = None,
 ) -> list[Judgment]:
     """The judgments of the model or agent on all comparisons, in both orders.
+
+    What an agent that keeps a ledger was paid is left in `folder`.
 
     Raises:
         ValueError: there is no such model, or a prompt is too long for it; nothing is cut.
     """
     if config.agent is not None:
-        return ask_judge(_Kept(config, progress), comparisons, config.name, config.wording)
+        kept = _Kept(config, progress)
+        with accounted(folder, ledgers_of({config.name: kept.agent})):
+            return ask_judge(kept, comparisons, config.name, config.wording)
     if config.model.path is None:
         raise ValueError(
             "judge.model.path: names no judge; give a folder or a Hub id, or "
@@ -95,6 +104,7 @@ class _Kept:
                 f"judge.agent._target_: {config.agent[TARGET]} makes no agent; give reply()"
             )
         store = AnswerStore(Path(config.cache_dir) / "answers", identity_of(agent))
+        self.agent = agent
         self._desk = Desk(agent.reply, store, Tally(), config.batch_size, progress)
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:

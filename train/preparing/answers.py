@@ -43,7 +43,10 @@ class AnswerStore:
 
 
 def _packed(reply: Reply) -> list[Any]:
-    return [reply.text, reply.truncated, reply.usage.read_tokens, reply.usage.generated_tokens]
+    usage = reply.usage
+    # A flag only where it says something: most servers count.
+    marked = [True] if usage.is_estimated else []
+    return [reply.text, reply.truncated, usage.read_tokens, usage.generated_tokens, *marked]
 
 
 def _read(path: Path) -> dict[str, Reply]:
@@ -53,9 +56,10 @@ def _read(path: Path) -> dict[str, Reply]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             answers = json.loads(line)["answers"]
-            for key, (text, is_cut, read, generated) in answers.items():
+            for key, (text, is_cut, read, generated, *marked) in answers.items():
                 # What was said first is what earlier rows were made from.
-                found.setdefault(key, Reply(text, is_cut, usage=Usage(read, generated)))
+                usage = Usage(read, generated, is_estimated=bool(marked))
+                found.setdefault(key, Reply(text, is_cut, usage=usage))
         except (ValueError, KeyError, TypeError):
             # A line that a kill has cut.
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from envs.collaboration.table import OUT_OF_BUDGET
@@ -49,8 +49,8 @@ class Tally:
         elif not reply.text.strip():
             self.failures[kind]["empty"] += 1
         if reply is not OUT_OF_BUDGET:
-            usage = reply.usage
-            self.costs[kind] += Cost(1, usage.read_tokens, usage.generated_tokens)
+            # Prices are no part of what was kept, and money is told by `members.json`.
+            self.costs[kind] += Cost.of(replace(reply.usage, money=0.0))
 
 
 class Desk(Generic[Question]):

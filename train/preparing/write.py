@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from envs.types import Book, Split
 from train.files import write_json, write_text
+from train.member_ledgers import MEMBERS
 from train.preparing.desk import Tally
 from train.preparing.rows import HINDSIGHT
 
@@ -42,7 +43,8 @@ def check_folder(folder: Path, settings: Mapping[str, Any], made_by: Mapping[str
             )
         return
     if folder.is_dir():
-        ours = {f"{split}.jsonl" for split in SPLITS}
+        # A preparation that failed has paid as well.
+        ours = {MEMBERS, *(f"{split}.jsonl" for split in SPLITS)}
         others = [p.name for p in folder.iterdir() if p.name not in ours and p.suffix != ".log"]
         if others:
             raise ValueError(

@@ -143,6 +143,37 @@ def test_a_judge_leaves_its_judgments_beside_the_report(
     assert [j.first for j in judgments] == ["new", "old"]
 
 
+def test_what_a_judge_behind_an_endpoint_was_paid_stands_beside_its_judgments(
+    evaluate: Callable[..., dict[str, Any]],
+    serve: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KEY_OF_THE_TEST", "sk-a-secret")
+    answer = {
+        "choices": [{"message": {"content": "I cannot say."}}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 5},
+    }
+    server = serve(lambda *_: (200, json.dumps(answer).encode(), {}))
+    texts = tmp_path / "texts.jsonl"
+    entry = {"item": "book/1", "context": "Ann.", "options": {"new": "She sang.", "old": "No."}}
+    texts.write_text(json.dumps(entry) + "\n")
+    evaluate(
+        f"comparisons={texts}",
+        "agent@judge.agent=endpoint",
+        f"judge.agent.base_url={server.url}",
+        "judge.agent.model=m",
+        "judge.agent.api_key_env=KEY_OF_THE_TEST",
+        "judge.agent.prices.read=1000.0",
+        "judge.name=served",
+        f"judge.cache_dir={tmp_path}",
+    )
+    text = (tmp_path / "run" / "members.json").read_text(encoding="utf-8")
+    paid = json.loads(text)["served"]
+    assert (paid["requests"], paid["answers"], paid["read_tokens"]) == (2, 2, 200)
+    assert paid["money"] == pytest.approx(0.2) and "sk-a" not in text
+
+
 def test_a_bad_file_is_one_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "judged.csv").write_text("winner,loser\na,b\n")
     done = subprocess.run(

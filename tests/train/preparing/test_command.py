@@ -174,19 +174,29 @@ def chat(readers: ModuleType) -> Iterator[Chat]:
 
 
 def test_an_endpoint_makes_the_same_rows_and_what_it_failed_at_is_asked_again(
-    prepare: Callable[..., Path], chat: Chat
+    prepare: Callable[..., Path], chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("KEY_OF_THE_TEST", "sk-a-secret")
     url = f"http://127.0.0.1:{chat.server_address[1]}/v1"
     served = ["agent=endpoint", f"agent.base_url={url}", "agent.model=echo", "agent.max_retries=0"]
+    served += ["agent.api_key_env=KEY_OF_THE_TEST", "agent.prices.generated=1e6"]
     chat.failures_left = 2
     first = prepare(*served)
     assert 2 <= chat.most_at_once <= 16
     found = json.loads((first / "manifest.json").read_text(encoding="utf-8"))
     assert found["failures"]["chapter_summary"] == {"busy": 2}
     asked = len(chat.agent.asked)
+    paid = json.loads((first / "members.json").read_text(encoding="utf-8"))["agent"]
+    assert (paid["requests"], paid["answers"], paid["failed/busy"]) == (asked, asked - 2, 2)
     again = bytes_of(prepare(*served))
     # The two summaries; nothing else was new, since all of it hangs on the books' own text.
     assert len(chat.agent.asked) == asked + 2
+    text = (first / "members.json").read_text(encoding="utf-8")
+    paid, whole = json.loads(text)["agent"], json.loads(again["manifest.json"])["costs"]["total"]
+    # Both starts together have asked for what stands in the rows, and for the two in vain.
+    assert (paid["requests"], paid["answers"]) == (asked + 2, whole["calls"])
+    assert paid["generated_tokens"] == paid["money"] == whole["generated_tokens"]
+    assert "sk-a" not in text
     assert json.loads(again["manifest.json"])["failures"] == {}
     local = bytes_of(prepare(ECHO, name="local"))
     assert {name: again[name] == local[name] for name in FILES[:3]} == dict.fromkeys(

@@ -79,6 +79,19 @@ def test_answers_of_another_agent_are_not_taken(tmp_path: Path) -> None:
     assert AnswerStore(tmp_path, {"agent": "b"}).get("key") is None
 
 
+def test_kept_answers_cost_what_they_did_and_say_what_is_estimated(tmp_path: Path) -> None:
+    def answer(questions: Sequence[str]) -> list[Reply]:
+        return [Reply("A", usage=Usage(10, 2, 0.5, is_estimated=q == "two")) for q in questions]
+
+    costs = []
+    for _ in range(2):
+        desk = desk_of(answer, tmp_path)
+        desk.ask("verdict", ["one", "two"])
+        costs.append(desk.tally.total.named())
+    whole = {"calls": 2, "read_tokens": 20, "generated_tokens": 4, "estimated_calls": 1}
+    assert costs == [whole, whole]
+
+
 def test_a_line_that_a_kill_has_cut_costs_itself_alone(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path, {})
     store.keep({"one": Reply("A\u2028B", truncated=True, usage=Usage(3, 2))})
