@@ -32,8 +32,8 @@ class Command:
     `target` is `module:function`. With a `config_name` the function is given the config that
     Hydra composed; without one it is given the arguments as they stand and returns an exit status.
     `saved_run_key` is the override that starts from the config of an earlier run (`resume=DIR`);
-    what is written then goes into `saved_run_output`, a folder inside that run, and
-    `saved_run_settings` are settings that only exist on top of a saved config, and
+    what is written then goes into `saved_run_output`, a folder inside that run.
+    `saved_run_settings` are those that no run has saved and the command's own config gives,
     `saved_run_groups` those that may be chosen anew (`env=debate`). `config_names` has the config
     to compose, where there is no saved run, by a setting that asks for another.
     """
@@ -43,7 +43,7 @@ class Command:
     config_name: str | None = None
     saved_run_key: str | None = None
     saved_run_output: str = ""
-    saved_run_settings: Mapping[str, Any] = field(default_factory=dict)
+    saved_run_settings: Sequence[str] = ()
     saved_run_groups: Sequence[str] = ()
     config_names: Mapping[str, str] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, Command] = {
         config_name="evaluate",
         saved_run_key="run",
         saved_run_output="evaluations/${now:%Y-%m-%d_%H-%M-%S}",
-        saved_run_settings={"checkpoint": None, "judgments": None, "comparisons": None},
+        saved_run_settings=("checkpoint", "judgments", "comparisons"),
         saved_run_groups=("env",),
         config_names={"env": "evaluate_env"},
     ),
@@ -75,7 +75,7 @@ COMMANDS: Mapping[str, Command] = {
         config_name="write",
         saved_run_key="run",
         saved_run_output="written/${now:%Y-%m-%d_%H-%M-%S}",
-        saved_run_settings={"checkpoint": None, "book": None, "chapter": None, "writing": {}},
+        saved_run_settings=("checkpoint", "book", "chapter", "writing"),
         saved_run_groups=("env",),
     ),
     "prepare": Command(

@@ -66,7 +66,7 @@ def run_with_hydra(
     if saved_run is not None:
         if is_sweep and not command.saved_run_output:
             raise ValueError(f"{command.saved_run_key}: a run goes on alone; leave out --multirun")
-        store_saved_run(command, saved_run, overrides)
+        store_saved_run(command, saved_run, overrides, config_dir)
         config_name = SAVED_RUN_CONFIG
     else:
         asked = {override.partition("=")[0].partition(".")[0] for override in overrides}

@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from launch.cli import Command
 
@@ -30,7 +31,9 @@ def take_saved_run(command: Command, overrides: list[str]) -> Path | None:
     return None if value is None else Path(str(value))
 
 
-def store_saved_run(command: Command, folder: Path, overrides: Sequence[str]) -> None:
+def store_saved_run(
+    command: Command, folder: Path, overrides: Sequence[str], config_dir: Path
+) -> None:
     """Offers the saved config to Hydra as a primary config, so that overrides work on top of it.
 
     Of a group that is chosen anew, nothing that was saved stays: another choice has other settings.
@@ -39,13 +42,14 @@ def store_saved_run(command: Command, folder: Path, overrides: Sequence[str]) ->
 
     saved = _escaped(RunFolder.open(folder).load_config())
     assert command.saved_run_key is not None
+    own = OmegaConf.load(config_dir / f"{command.config_name}.yaml")
     keys = {override.partition("=")[0] for override in overrides}
     chosen = [group for group in command.saved_run_groups if group in keys]
     node = {
         # Which one is the override's to say.
         "defaults": [RUN_FOLDER_CONFIG, "_self_", *({group: "???"} for group in chosen)],
         **{key: value for key, value in saved.items() if key not in chosen},
-        **command.saved_run_settings,
+        **{key: own[key] for key in command.saved_run_settings},
         command.saved_run_key: _escape(str(folder)),
         "run_dir": "/".join(filter(None, (_escape(str(folder)), command.saved_run_output))),
     }

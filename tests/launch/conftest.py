@@ -70,6 +70,7 @@ resume: null
 prompt: costs $5
 data: {paths: []}
 """,
+    "evaluate.yaml": "defaults: [train, _self_]\nrun: null\nwriting: {words: 9, heat: 0.5}\n",
     "alone.yaml": "defaults: [train, _self_]\nrun: null\nalone: true\n",
     "trainer/grpo.yaml": "learning_rate: 1e-3\n",
     "trainer/ppo.yaml": "learning_rate: 2e-3\n",
@@ -81,9 +82,10 @@ COMMANDS = {
     "evaluate": Command(
         "tiny_jobs:evaluate",
         "evaluate",
-        "train",
+        "evaluate",
         "run",
         "evaluations/${now:%Y}",
+        saved_run_settings=("writing",),
         saved_run_groups=("trainer",),
         config_names={"trainer": "alone"},
     ),

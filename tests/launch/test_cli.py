@@ -195,6 +195,14 @@ def test_evaluate_takes_the_runs_config_and_writes_beside_its_results(nextchapte
     assert settings["run_dir"] == str(evaluation)
 
 
+def test_settings_of_the_command_itself_can_be_set_on_top_of_a_run(nextchapter: Run) -> None:
+    nextchapter("train")
+    folder = only_run()
+    assert nextchapter("evaluate", f"run={folder}", "writing.words=4").status == 0
+    (evaluation,) = Path(folder, "evaluations").iterdir()
+    assert seen(evaluation)["writing"] == {"words": 4, "heat": 0.5}
+
+
 def test_evaluate_may_choose_a_group_of_the_saved_run_anew(nextchapter: Run) -> None:
     nextchapter("train", "seed=4", "trainer=ppo", "trainer.learning_rate=0.5")
     folder = only_run()

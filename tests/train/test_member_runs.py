@@ -83,7 +83,7 @@ def test_a_run_tells_what_a_member_behind_an_endpoint_was_asked_and_paid(
     asked = len(server.asked)
     (row, *_) = (run / "improvements.csv").read_text(encoding="utf-8").splitlines()[1:]
     book = next(cell for cell in row.split(",") if "/" in cell).rsplit("/", 1)
-    which = [f"book={book[0]}", f"chapter={book[1]}", "+writing.max_new_tokens=4"]
+    which = [f"book={book[0]}", f"chapter={book[1]}", "writing.max_new_tokens=4"]
     again += nextchapter(tmp_path, "write", "run=run", "run_dir=written", *which)
     found = json.loads((tmp_path / "written" / "members.json").read_text(encoding="utf-8"))
     assert found["served"]["requests"] == len(server.asked) - asked > 0
