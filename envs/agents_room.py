@@ -62,12 +62,6 @@ class AgentsRoom(Collaboration):
                 "env.orchestrator: learned has nothing to choose in env.variant=end_to_end; set it "
                 "to deterministic"
             )
-        trained = self.cast.trained
-        if self.orchestrator == "learned" and trained and ORCHESTRATOR not in trained:
-            raise ValueError(
-                "env.cast.trained: an agent that learns may never be called by a learned "
-                f"orchestrator; train {ORCHESTRATOR!r} as well"
-            )
         super().__post_init__()
 
     @property

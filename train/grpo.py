@@ -35,7 +35,7 @@ from rewards.types import Reward, Score
 from train import zero
 from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
-from train.lessons import in_rows, rows_per_play
+from train.lessons import in_rows, is_heard, rows_per_play
 from train.play_sampler import PlaySampler
 from train.reinforcement import trainer_arguments
 from train.role_marks import MarkedRoleAdapters
@@ -108,7 +108,9 @@ class EpisodeReward:
             rollouts, scores = [r for r, _ in plays], [s for _, s in plays]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
-        rewards, share_without_signal = levelled(scores, self.group_size, self.noise)
+        # TRL compares no attempt with one whose reward is None, and gives it no advantage.
+        learned = [s if is_heard(r) else None for r, s in zip(rollouts, scores, strict=True)]
+        rewards, share_without_signal = levelled(learned, self.group_size, self.noise)
         metrics = {
             **summary(rollouts, scores),
             "groups/without_signal": share_without_signal,

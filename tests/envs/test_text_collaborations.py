@@ -438,10 +438,6 @@ def test_an_orchestrator_calls_the_one_agent_that_it_names_in_whole_words(
             {"variant": "end_to_end", "guidance": "scratchpad", "orchestrator": "learned"},
             r"env.orchestrator: learned has nothing to choose",
         ),
-        (
-            {"orchestrator": "learned", "cast": Cast(trained=("plot",))},
-            r"train 'orchestrator' as well",
-        ),
         ({"cast": Cast(trained=("judge",))}, r"env.cast.trained: there is no role 'judge'"),
     ],
 )
