@@ -13,13 +13,24 @@ from typing import Any
 import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from envs.agents_room import AgentsRoom
 from envs.collaboration.cast import Cast
 from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
 from envs.tokens import chat_text, end_id
-from envs.types import Conversation, Episode, Guidance, PlanStatus, Reply, Rollout, Turn, Usage
+from envs.types import (
+    Answer,
+    Conversation,
+    Episode,
+    Guidance,
+    PlanStatus,
+    Reply,
+    Rollout,
+    Turn,
+    Usage,
+)
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement
@@ -29,7 +40,7 @@ from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
 from train.algorithms import check_trainer, order_of, train_policy
 from train.grpo import EpisodeReward, GrpoSettings
-from train.lessons import cost_summary, in_rows, is_heard, learned_places
+from train.lessons import cost_summary, in_rows, is_heard, learned_places, play_lessons
 from train.play_sampler import PlaySampler
 from train.ppo.settings import PpoSettings
 from train.rollouts import Judge
@@ -241,6 +252,42 @@ def test_plays_without_a_word_of_who_learns_have_rows_that_weigh_nothing(
         # there is 305: 9 - 5. All less their mean of (3 + 3 + 0 + 4) / 4.
         assert rewards == [None, None, 0.5, 0.5, -2.5, 1.5, None, None]
         assert sampler.metrics["credit/refiner"] == 2.5
+
+
+class Calls:
+    """An orchestrator that calls one agent in each play, and then stops all of them."""
+
+    def __init__(self, *agents: str) -> None:
+        self.said = [agents, ("stop",) * len(agents)]
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [Reply(choice) for choice in self.said.pop(0)]
+
+
+class SaysOneToken:
+    """The policy, whose every answer is one token and the end."""
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [Reply("Ann.", answer=Answer((5,), (6, 9))) for _ in conversations]
+
+
+@pytest.mark.parametrize(("called", "role"), [("plot", "plot"), ("setting", "conflict")])
+def test_rows_that_weigh_nothing_are_in_the_name_of_a_role_that_was_heard_if_any_was(
+    called: str, role: str, make_episode: Callable[..., Episode]
+) -> None:
+    # Only the conflict and the plot are learned from, and in the first play neither is called.
+    members = {"ann": Calls("setting", called)}
+    cast = Cast(members, {"orchestrator": "ann"}, ("conflict", "plot"))
+    env = AgentsRoom(cast=cast, reasons=False, orchestrator="learned", guidance="scratchpad")
+    how = (ByPlan(len, unheard=0.0), [make_episode()] * 2, SaysOneToken(), "play", random.Random())
+    lessons, metrics = play_lessons(env, *how, end_id=9)
+    assert [lesson.role for lesson in lessons] == [role] * 4
+    # A token after a token stands for nothing said. What counts is `Plot: Ann.`, of ten letters.
+    nothing, said = Answer((9,), (9,), (0.0,)), Answer((5,), (6, 9))
+    rows = [(lesson.answer, lesson.reward) for lesson in lessons]
+    assert rows[:2] == [(nothing, None)] * 2
+    assert rows[2:] == [(said, 10.0) if called == "plot" else (nothing, None)] * 2
+    assert metrics["play/unheard"] == (0.5 if called == "plot" else 1.0)
 
 
 @pytest.mark.parametrize("settings", [GRPO, PPO], ids=["grpo", "ppo"])
