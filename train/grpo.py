@@ -35,7 +35,7 @@ from rewards.types import Reward, Score
 from train import zero
 from train.dynamic_sampling import DynamicSampler
 from train.episode_order import EpisodeOrder
-from train.lessons import in_rows, is_heard, rows_per_play
+from train.lessons import in_rows, rows_per_play
 from train.play_sampler import PlaySampler
 from train.reinforcement import trainer_arguments
 from train.role_marks import MarkedRoleAdapters
@@ -109,7 +109,7 @@ class EpisodeReward:
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
         # TRL compares no attempt with one whose reward is None, and gives it no advantage.
-        learned = [s if is_heard(r) else None for r, s in zip(rollouts, scores, strict=True)]
+        learned = [s if r.is_heard else None for r, s in zip(rollouts, scores, strict=True)]
         rewards, share_without_signal = levelled(learned, self.group_size, self.noise)
         metrics = {
             **summary(rollouts, scores),

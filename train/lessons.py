@@ -76,7 +76,7 @@ def play_lessons(
         for place in own
     ]
     metrics = cost_summary(rollouts)
-    metrics["play/unheard"] = fmean(not is_heard(rollout) for rollout in rollouts)
+    metrics["play/unheard"] = fmean(not rollout.is_heard for rollout in rollouts)
     worth = [None if row.turn is None else row.score.reward for row in rows]
     if credit == "turn":
         credits = turn_credits(env, reward, rollouts, scores, places)
@@ -84,11 +84,6 @@ def play_lessons(
         metrics |= _credit_summary(rows, flat)
         worth = _centred(rows, flat, noise)
     return _lessons(rows, worth, env, end_id), metrics
-
-
-def is_heard(rollout: Rollout) -> bool:
-    """Whether a role that learns has spoken."""
-    return any(turn.is_trained for turn in rollout.turns)
 
 
 def learned_places(rollout: Rollout, count: int, rng: random.Random) -> Sequence[int | None]:

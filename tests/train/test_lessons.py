@@ -40,7 +40,7 @@ from rewards.types import Score
 from rewards.weighted_sum import WeightedTerm
 from train.algorithms import check_trainer, order_of, train_policy
 from train.grpo import EpisodeReward, GrpoSettings
-from train.lessons import cost_summary, in_rows, is_heard, learned_places, play_lessons
+from train.lessons import cost_summary, in_rows, learned_places, play_lessons
 from train.play_sampler import PlaySampler
 from train.ppo.settings import PpoSettings
 from train.rollouts import Judge
@@ -203,7 +203,7 @@ class ByPlan:
 
     def _pay(self, rollout: Rollout) -> float:
         assert isinstance(rollout.outcome, Guidance)
-        extra = 0.0 if is_heard(rollout) else self.unheard
+        extra = 0.0 if rollout.is_heard else self.unheard
         return self.worth(rollout.outcome.plan) + extra
 
 
