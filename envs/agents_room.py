@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from envs.collaboration.collaboration import Collaboration, turns_of
+from envs.collaboration.collaboration import Collaboration, Note, turns_of
 from envs.collaboration.table import Play, Table
 from envs.types import PlanStatus, Section, Turn
 
@@ -28,9 +28,13 @@ class AgentsRoom(Collaboration):
     The deterministic orchestrator calls every agent once, in the published order. A learned one is
     a role of its own: before each turn it names the next agent of those that are left, or stops;
     an answer that does neither, or names several, is counted (`failed/choice`), and the next in
-    order is called. A play costs at most an answer for each agent, twice as many with a learned
-    orchestrator. It fails where early agents err, since all later ones build on them, and where
-    nothing is written.
+    order is called.
+
+    Trained: every role that the policy plays, by default all, or those of them that
+    `env.cast.trained` names. Cost: at most an answer for each agent, twice as many with a learned
+    orchestrator. Failure: early agents that err, since all later ones build on them; a reasoner
+    without a plan, for whom nothing stands in (status `no_plan`), or with `guidance: scratchpad`
+    all that it said (`failed/reasoning`).
     """
 
     variant: Literal["plan", "write", "plan_write", "end_to_end"] = "plan"
@@ -58,12 +62,6 @@ class AgentsRoom(Collaboration):
                 "env.orchestrator: learned has nothing to choose in env.variant=end_to_end; set it "
                 "to deterministic"
             )
-        trained = self.cast.trained
-        if self.orchestrator == "learned" and trained and ORCHESTRATOR not in trained:
-            raise ValueError(
-                "env.cast.trained: an agent that learns may never be called by a learned "
-                f"orchestrator; train {ORCHESTRATOR!r} as well"
-            )
         super().__post_init__()
 
     @property
@@ -89,6 +87,11 @@ class AgentsRoom(Collaboration):
         written = [f"{s.heading}: {s.text}" for s in self._scratchpad(turns) if s.text]
         return "\n\n".join(written), PlanStatus.COMPLETE if written else PlanStatus.NO_PLAN
 
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        if self.guidance == "plan":
+            return {}
+        return {"failed/reasoning": self.num_without_plan(turns_of(turns, REASONER))}
+
     @property
     def _agents(self) -> tuple[str, ...]:
         """In the published order."""
@@ -98,9 +101,9 @@ class AgentsRoom(Collaboration):
         writing = WRITING if "write" in self.variant else ()
         return (*planning, *((REASONER,) if self.reasons else ()), *writing)
 
-    def _scratchpad(self, turns: Sequence[Turn]) -> list[Section]:
+    def _scratchpad(self, turns: Sequence[Turn]) -> list[Note]:
         return [
-            Section(_title(turn.role), self.note(turn.reply.text.strip()))
+            Note(_title(turn.role), self.content(turn.reply.text.strip()))
             for turn in turns_of(turns, *self._agents)
         ]
 

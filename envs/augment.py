@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from envs.collaboration.collaboration import Collaboration, turns_of
+from envs.collaboration.collaboration import Collaboration, Note, turns_of
 from envs.collaboration.table import Play, Table
-from envs.types import PlanStatus, Section, Turn
+from envs.types import PlanStatus, Turn
 
 WRITER = "writer"
 
@@ -19,9 +19,12 @@ WRITER = "writer"
 class Augment(Collaboration):
     """Specialists write without hearing each other; the writer reads all of them and plans.
 
-    A play costs one answer for each specialist and one for the writer. With `guidance: all`, the
-    generator is shown the paragraphs as well as the plan. It fails where the writer writes no plan,
-    and where a paragraph that knows nothing of the story is believed.
+    With `guidance: all`, the generator is shown the paragraphs, whole, as well as the plan.
+
+    Trained: every role that the policy plays, by default all, or those of them that
+    `env.cast.trained` names. Cost: one answer for each specialist and one for the writer. Failure:
+    a writer without a plan, for whom nothing stands in (status `no_plan`), and a paragraph that
+    knows nothing of the story and is believed.
     """
 
     specialists: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -52,8 +55,8 @@ class Augment(Collaboration):
         shown = [section.text for section in self._paragraphs(turns) if section.text]
         return "\n\n".join([*shown, plan]), status
 
-    def _paragraphs(self, turns: Sequence[Turn]) -> list[Section]:
+    def _paragraphs(self, turns: Sequence[Turn]) -> list[Note]:
         return [
-            Section(turn.role.replace("_", " ").capitalize(), self.note(turn.reply.text.strip()))
+            Note(turn.role.replace("_", " ").capitalize(), self.content(turn.reply.text.strip()))
             for turn in turns_of(turns, *self.specialists)
         ]

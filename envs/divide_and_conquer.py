@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from envs.collaboration.collaboration import Collaboration, turns_of
+from envs.collaboration.collaboration import Collaboration, Note, turns_of
 from envs.collaboration.table import Play, Table
 from envs.types import PlanStatus, Section, Turn
 
@@ -22,9 +22,12 @@ class DivideAndConquer(Collaboration):
     """Solvers answer one question each, without hearing the others; a combiner plans from them.
 
     The questions are given, or come from a divider as a list; `failed/division` counts lists that
-    have none, for which the given ones stand in. A play costs at most `len(questions)` + 2 answers.
-    Where the combiner writes no plan, the last plan among the solvers' answers is taken. It fails
-    where the questions hang together: no solver knows what another has decided.
+    have none, for which the given ones stand in.
+
+    Trained: every role that the policy plays, by default all, or those of them that
+    `env.cast.trained` names. Cost: at most `len(questions)` + 2 answers a play. Failure: questions
+    that hang together, as no solver knows what another has decided; where the combiner has no plan,
+    the last one among the solvers' answers is taken (`failed/combination`).
     """
 
     questions: Annotated[tuple[str, ...], Field(min_length=1)] = (
@@ -51,17 +54,18 @@ class DivideAndConquer(Collaboration):
             for solver, question in zip(self._solvers, asked, strict=False)
         ]
         answers = iter(table.round(asks))
-        solved = [[(q, self.note(next(answers))) for q in asked] for asked in questions]
+        solved = [[Note(q, self.content(next(answers))) for q in asked] for asked in questions]
         table.round(
-            [
-                self.ask_in(play, COMBINER, [Section(q, answer) for q, answer in parts])
-                for play, parts in zip(plays, solved, strict=True)
-            ]
+            [self.ask_in(play, COMBINER, parts) for play, parts in zip(plays, solved, strict=True)]
         )
 
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         combined = self.plan_of(turns_of(turns, COMBINER))
         return combined if combined[0] else self.plan_of(turns_of(turns, *self._solvers))
+
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        has_plan = bool(self.plan_of(turns_of(turns, COMBINER))[0])
+        return {"failed/combination": int(not has_plan)}
 
     @property
     def _solvers(self) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from envs.collaboration.collaboration import Collaboration, turns_of
+from envs.collaboration.collaboration import Collaboration, Note, turns_of
 from envs.collaboration.table import Play, Table
-from envs.types import PlanStatus, Section, Turn
+from envs.types import PlanStatus, Turn
 
 DRAFTER, VERIFIER, REFINER = "drafter", "verifier", "refiner"
 
@@ -21,9 +21,13 @@ class Feedback(Collaboration):
     """A drafter plans, a verifier says what is wrong, a refiner plans again, up to `rounds` times.
 
     A draft is accepted if the verifier's answer begins with `accept_word`, or if the plan that the
-    verifier writes is the same. The last draft with a plan in it guides the generator. A play costs
-    at most 1 + 2 · rounds answers. `ended/accepted` and `ended/rounds` say why it ended. It fails
-    where nobody writes a plan; a refiner who loses it leaves the draft before as it was.
+    verifier writes is the same. The last draft with a plan in it guides the generator.
+    `ended/accepted` and `ended/rounds` say why a play ended.
+
+    Trained: every role that the policy plays, by default all three, or those of them that
+    `env.cast.trained` names. Cost: at most 1 + 2 · rounds answers a play. Failure: nobody writes a
+    plan, or a verifier who is wrong spoils a good draft; a refinement that has no plan, or a cut
+    one after a whole one, leaves the draft before as it was (`failed/refinement`).
     """
 
     rounds: Annotated[int, Field(gt=0)] = 2
@@ -38,7 +42,7 @@ class Feedback(Collaboration):
         drafts = table.round([self.ask_in(play, DRAFTER) for play in plays])
         left = list(zip(plays, drafts, strict=True))
         for _ in range(self.rounds):
-            shown = [Section("Draft", self.note(draft)) for _, draft in left]
+            shown = [Note("Draft", self.content(draft)) for _, draft in left]
             found = table.round(
                 [
                     self.ask_in(play, VERIFIER, [draft])
@@ -53,7 +57,7 @@ class Feedback(Collaboration):
                     refused.append((play, draft, section, opinion))
             refined = table.round(
                 [
-                    self.ask_in(play, REFINER, [section, Section("Feedback", self.note(opinion))])
+                    self.ask_in(play, REFINER, [section, Note("Feedback", self.content(opinion))])
                     for play, _, section, opinion in refused
                 ]
             )
@@ -66,6 +70,15 @@ class Feedback(Collaboration):
 
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         return self.plan_of(turns_of(turns, DRAFTER, REFINER))
+
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        drafts = turns_of(turns, DRAFTER, REFINER)
+        lost = 0
+        for number, turn in enumerate(drafts):
+            plan, status = self.plan_of([turn])
+            _, stands = self.plan_of(drafts[: number + 1])
+            lost += turn.role == REFINER and (not plan or status is not stands)
+        return {"failed/refinement": lost}
 
     def without(self, turns: Sequence[Turn], places: Collection[int]) -> list[Turn]:
         """Without a verifier's answer there would be no refinement after it."""

@@ -1,6 +1,10 @@
 """Layers of agents that read each other, with a score of how much each of them mattered.
 
-Source of the method: Liu et al. 2024 (DyLAN), arXiv 2310.02170.
+Source of the method: Liu et al. 2024 (DyLAN), arXiv 2310.02170. DyLAN's are the layers, the end
+once more than two thirds of one agree, fewer agents in later ones, and the importance that goes
+back through ratings. Not DyLAN's: ratings by shared words (`rated_by: agreement`, the default),
+where its agents give numbers; agents kept by their ratings, where it asks a model to rank them;
+and it chooses a team beforehand, by importance in a trial, which is left to the user here.
 """
 
 from __future__ import annotations
@@ -14,13 +18,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from envs.collaboration.agreement import overlap, words
-from envs.collaboration.collaboration import Collaboration
+from envs.collaboration.collaboration import Collaboration, Note
 from envs.collaboration.table import Play, Table
-from envs.types import PlanStatus, Section, Turn
+from envs.types import PlanStatus, Turn
 
 # A layer agrees where more than so large a part of it says the same.
 CONSENSUS = 2 / 3
-_RATING = re.compile(r"\b(?:agent[ _]?)?(\d+)\s*[:=]\s*([0-5])\b", re.IGNORECASE)
+_RATING = re.compile(r"\b(?:agent[ _]?)?(\d+)[\s*]*[:=][\s*]*([0-5])\b(?:/5\b)?", re.IGNORECASE)
+# A line of nothing but ratings: what else has a colon between numbers, such as the time of day, is
+# part of a sentence, or no such rating.
+_RATINGS = re.compile(
+    rf"^[\W_]*{_RATING.pattern}(?:[\s,;|]+{_RATING.pattern})*[\s.*|]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +38,14 @@ class Layered(Collaboration):
     """Each layer's agents read the plans of the layer before, rate them and plan anew; then a vote.
 
     From the third layer on only the `kept` agents with the best ratings speak. A play ends early
-    where more than two thirds of a layer say the same (`ended/agreement`). It costs at most
-    `width` · `layers` answers. `importance` says how much of the end goes back to each agent. It
-    fails like a debate: agents that read each other come to agree, rightly or not.
+    where more than two thirds of a layer say the same (`ended/agreement`). `importance` says how
+    much of the end goes back to each agent.
+
+    Trained: every agent that the policy plays, by default all, or those of them that
+    `env.cast.trained` names. Cost: at most `width` · `layers` answers a play. Failure: as a
+    debate's, agents that read each other come to agree, rightly or not; an agent of the last layer
+    without a plan has no vote (`failed/vote`), and where none there has one, an earlier plan stands
+    in (`failed/last_layer`).
     """
 
     width: Annotated[int, Field(ge=2)] = 3
@@ -39,9 +54,9 @@ class Layered(Collaboration):
     kept: Annotated[int, Field(gt=0)] = 2
     """Agents of every layer after the second."""
     rated_by: Literal["agreement", "numbers"] = "agreement"
-    """An agent rates a plan that it read by how many words of it it takes up, or by numbers in its
-    answer (`2: 5` gives agent 2 five of five); where it gives none, by the former, and that is
-    counted (`failed/rating`)."""
+    """An agent rates a plan that it read by how many words of it it takes up, or, as in DyLAN, by
+    numbers, on lines of their own: `2: 5` gives agent 2 five of five. Who gives a number to none of
+    those whom it read rates by the former, and is counted (`failed/rating`)."""
 
     @property
     def most_turns(self) -> Mapping[str, int]:
@@ -86,6 +101,17 @@ class Layered(Collaboration):
         shares = self.importance(turns).items()
         return {f"importance/{name}": share for name, share in shares}
 
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        votes = _last_layer(turns)
+        silent = self.num_without_plan(votes)
+        found = {"failed/vote": silent, "failed/last_layer": int(silent == len(votes))}
+        if self.rated_by == "numbers":
+            later = [turn for turn in turns if turn.round > 1]
+            read = {turn.round: _layer(turns, turn.round - 1) for turn in later}
+            rated = [self._numbers(reader, read[reader.round]) for reader in later]
+            found["failed/rating"] = sum(not given for given in rated)
+        return found
+
     def importance(self, turns: Sequence[Turn]) -> dict[str, float]:
         """What each agent contributed to the end, over all layers; every layer's shares sum to 1.
 
@@ -94,7 +120,7 @@ class Layered(Collaboration):
         """
         plan, _ = self.read(turns)
         last = _last_layer(turns)
-        same = [words(self._said(turn)) == words(plan) for turn in last]
+        same = [words(self.content(turn.reply.text)) == words(plan) for turn in last]
         share = [s / sum(same) if any(same) else 1 / len(same) for s in same]
         total: dict[str, float] = defaultdict(float)
         for turn, part in zip(last, share, strict=True):
@@ -114,10 +140,10 @@ class Layered(Collaboration):
     def _said(self, turn: Turn) -> str:
         return self.note(turn.reply.text.strip())
 
-    def _read_by(self, play: Play) -> list[Section]:
+    def _read_by(self, play: Play) -> list[Note]:
         """What the next layer reads."""
         return [
-            Section(f"Plan of {turn.role.replace('_', ' ')}", self._said(turn))
+            Note(f"Plan of {turn.role.replace('_', ' ')}", self.content(turn.reply.text.strip()))
             for turn in _last_layer(play.turns)
         ]
 
@@ -132,18 +158,22 @@ class Layered(Collaboration):
         read = _layer(play.turns, readers[0].round - 1) if readers else []
         rated: dict[str, float] = defaultdict(float)
         for reader in readers:
-            if self.rated_by == "numbers" and not _RATING.search(reader.reply.text):
-                play.events["failed/rating"] += 1
             for turn, rating in zip(read, self._ratings(reader, read), strict=True):
                 rated[turn.role] += rating
         best = sorted(names, key=lambda name: -rated[name])[: self.kept]
         return [name for name in names if name in best]
 
     def _ratings(self, reader: Turn, read: Sequence[Turn]) -> list[float]:
-        given = dict(_RATING.findall(reader.reply.text)) if self.rated_by == "numbers" else {}
-        if given:
-            return [float(given.get(turn.role.rpartition("_")[2], 0)) for turn in read]
+        if self.rated_by == "numbers" and (given := self._numbers(reader, read)):
+            return [given.get(turn.role, 0.0) for turn in read]
         return [overlap(self._said(reader), self._said(turn)) for turn in read]
+
+    def _numbers(self, reader: Turn, read: Sequence[Turn]) -> dict[str, float]:
+        """The numbers that an answer gives those whom its author read."""
+        known = {turn.role for turn in read}
+        lines = [found[0] for found in _RATINGS.finditer(reader.reply.text)]
+        given = {f"agent_{n}": float(points) for n, points in _RATING.findall("\n".join(lines))}
+        return {role: points for role, points in given.items() if role in known}
 
 
 def passed_back(share: Sequence[float], ratings: Sequence[Sequence[float]]) -> list[float]:

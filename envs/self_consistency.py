@@ -22,8 +22,9 @@ class SelfConsistency(Collaboration):
     """The planner makes `num_samples` plans without hearing of any of them, and a vote decides.
 
     It costs `num_samples` answers, and is what collaborations are measured by: the same agent alone
-    with as many tokens (`play_within`). It fails where an error is the likeliest plan, and gains
-    nothing where answers are not sampled, as all of them are then the same.
+    with as many tokens (`play_within`). The planner is trained. It fails where an error is the
+    likeliest plan, and gains nothing where answers are not sampled, as all of them are then the
+    same; a sample without a plan has no vote (`failed/vote`).
     """
 
     num_samples: Annotated[int, Field(gt=0)] = 5
@@ -37,6 +38,9 @@ class SelfConsistency(Collaboration):
 
     def read(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         return self.voted(turns_of(turns, PLANNER))
+
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        return {"failed/vote": self.num_without_plan(turns_of(turns, PLANNER))}
 
     def play_within(
         self, episodes: Sequence[Episode], policy: Agent, num_tokens: Sequence[float]

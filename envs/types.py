@@ -248,7 +248,8 @@ Outcome = Guidance | Choice | Fusion | Merge
 class Rollout:
     """One play of one episode: what was said, what was read from it, and how it ended.
 
-    `prompt` and `reply` are those of the last trained turn; `turns` are all of them, in order.
+    `prompt` and `reply` are those of the last trained turn, or of the last one where none is;
+    `turns` are all of them, in order.
     `events` counts what happened beside them: failures (`failed/…`) and why it ended (`ended/…`).
     `measures` are what else the env has to say of it, by name.
     """
@@ -261,6 +262,11 @@ class Rollout:
     turns: tuple[Turn, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a role that learns has spoken."""
+        return any(turn.is_trained for turn in self.turns)
 
     @property
     def costs(self) -> dict[str, Cost]:

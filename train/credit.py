@@ -22,9 +22,10 @@ def turn_credits(
     reward: Reward,
     rollouts: Sequence[Rollout],
     scores: Sequence[Score],
-    places: Sequence[Sequence[int]],
+    places: Sequence[Sequence[int | None]],
 ) -> list[list[Score]]:
-    """For each play, by how much its score falls when each of `places` is left out.
+    """For each play, by how much its score falls when each of `places` is left out; None leaves out
+    nothing.
 
     Where that changes nothing, it is exactly 0, and not what rounding makes of it. Every play has
     equally many places. The reward is asked once for each, so that it sees whole groups, and
@@ -32,7 +33,10 @@ def turn_credits(
     """
     credits: list[list[Score]] = [[] for _ in rollouts]
     for asked in zip(*places, strict=True):
-        without = [env.rollout_without(r, place) for r, place in zip(rollouts, asked, strict=True)]
+        without = [
+            r if place is None else env.rollout_without(r, place)
+            for r, place in zip(rollouts, asked, strict=True)
+        ]
         others = rewarded(reward, without)
         for own, played, left, score, other in zip(
             credits, rollouts, without, scores, others, strict=True

@@ -108,7 +108,9 @@ class EpisodeReward:
             rollouts, scores = [r for r, _ in plays], [s for _, s in plays]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
-        rewards, share_without_signal = levelled(scores, self.group_size, self.noise)
+        # TRL compares no attempt with one whose reward is None, and gives it no advantage.
+        learned = [s if r.is_heard else None for r, s in zip(rollouts, scores, strict=True)]
+        rewards, share_without_signal = levelled(learned, self.group_size, self.noise)
         metrics = {
             **summary(rollouts, scores),
             "groups/without_signal": share_without_signal,

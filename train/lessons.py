@@ -1,7 +1,9 @@
 """What a trainer learns from plays with several turns: one row for each trained turn.
 
 A row is the turn's own prompt and answer, as the policy read and said them. Nothing that others
-said is part of any answer, so only the trained roles' tokens carry loss.
+said is part of any answer, so only the trained roles' tokens carry loss. A play in which no trained
+role has spoken has rows as well, as batches have a fixed size, but they weigh nothing: they carry
+no loss, and no other attempt is compared with them.
 """
 
 from __future__ import annotations
@@ -26,13 +28,16 @@ Settings = TypeVar("Settings", bound=ReinforcementSettings)
 
 @dataclass(frozen=True)
 class Lesson:
-    """One trained turn. `reward` is what it is learned with; `score` is that of the whole play."""
+    """One trained turn. `reward` is what it is learned with; `score` is that of the whole play.
+
+    Without a reward it is a row that nothing is learned from, and its answer only fills it.
+    """
 
     answer: Answer
     role: str
     rollout: Rollout
     score: Score
-    reward: float
+    reward: float | None
 
 
 def rows_per_play(env: Env) -> int:
@@ -52,44 +57,45 @@ def play_lessons(
     policy: Agent,
     credit: str,
     rng: random.Random,
+    end_id: int,
     noise: float = 0.0,
 ) -> tuple[list[Lesson], dict[str, float]]:
     """Plays the episodes and gives `env.rows_per_play` lessons for each, in order, with metrics.
 
-    `noise` is by how many points improvements are off by rounding.
+    `end_id` ends an answer. `noise` is by how many points improvements are off by rounding.
 
     Raises:
-        ValueError: in a play nobody who learns has spoken, or the reward failed.
+        ValueError: the reward failed.
     """
     rollouts = env.play(episodes, policy)
     scores = rewarded(reward, rollouts)
     places = [learned_places(r, env.rows_per_play, rng) for r in rollouts]
-    worth = [[score.reward] * env.rows_per_play for score in scores]
+    rows = [
+        _Row(rollout, score, None if place is None else rollout.turns[place])
+        for rollout, score, own in zip(rollouts, scores, places, strict=True)
+        for place in own
+    ]
     metrics = cost_summary(rollouts)
+    metrics["play/unheard"] = fmean(not rollout.is_heard for rollout in rollouts)
+    worth = [None if row.turn is None else row.score.reward for row in rows]
     if credit == "turn":
         credits = turn_credits(env, reward, rollouts, scores, places)
-        roles = [[r.turns[i].role for i in own] for r, own in zip(rollouts, places, strict=True)]
-        metrics |= _credit_summary(credits, roles)
-        worth = _centred(credits, roles, rollouts, noise)
-    lessons = [
-        Lesson(_answer(rollout.turns[place]), rollout.turns[place].role, rollout, score, value)
-        for rollout, score, own, values in zip(rollouts, scores, places, worth, strict=True)
-        for place, value in zip(own, values, strict=True)
-    ]
-    return lessons, metrics
+        flat = [credit for own in credits for credit in own]
+        metrics |= _credit_summary(rows, flat)
+        worth = _centred(rows, flat, noise)
+    return _lessons(rows, worth, env, end_id), metrics
 
 
-def learned_places(rollout: Rollout, count: int, rng: random.Random) -> list[int]:
-    """The places of `count` trained turns: some at random, or all, the first of them again.
+def learned_places(rollout: Rollout, count: int, rng: random.Random) -> Sequence[int | None]:
+    """The places of `count` trained turns: some at random, or all, the first of them again; None
+    where there are none at all.
 
-    So every play has equally many rows and weighs as much as any other.
+    So every play has equally many rows, and one that has any turn to learn from weighs as much as
+    any other such play.
     """
     trained = [i for i, turn in enumerate(rollout.turns) if turn.is_trained]
     if not trained:
-        raise ValueError(
-            f"episode {rollout.episode.episode_id}: no role that learns has spoken in this play; "
-            "name one that always speaks in env.cast.trained, or raise env.budget"
-        )
+        return [None] * count
     if len(trained) > count:
         return sorted(rng.sample(trained, count))
     return [trained[i % len(trained)] for i in range(count)]
@@ -106,29 +112,48 @@ def cost_summary(rollouts: Sequence[Rollout]) -> dict[str, float]:
     )
 
 
-def _credit_summary(
-    credits: Sequence[Sequence[Score]], roles: Sequence[Sequence[str]]
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Row:
+    """A turn that is learned from, or none, of a play and its score."""
+
+    rollout: Rollout
+    score: Score
+    turn: Turn | None
+
+
+def _credit_summary(rows: Sequence[_Row], credits: Sequence[Score]) -> dict[str, float]:
     by_role: dict[str, list[float]] = defaultdict(list)
-    for own, named in zip(credits, roles, strict=True):
-        for credit, role in zip(own, named, strict=True):
-            by_role[role].append(credit.reward)
+    for row, credit in zip(rows, credits, strict=True):
+        if row.turn is not None:
+            by_role[row.turn.role].append(credit.reward)
     return {f"credit/{role}": fmean(found) for role, found in by_role.items()}
 
 
-def _centred(
-    credits: Sequence[Sequence[Score]],
-    roles: Sequence[Sequence[str]],
-    rollouts: Sequence[Rollout],
-    noise: float,
-) -> list[list[float]]:
-    groups = [
-        (rollout.episode.episode_id, role)
-        for rollout, named in zip(rollouts, roles, strict=True)
-        for role in named
+def _centred(rows: Sequence[_Row], credits: Sequence[Score], noise: float) -> list[float | None]:
+    """What each row's turn contributed, compared within its episode and role."""
+    spoken = [
+        (credit, (row.rollout.episode.episode_id, row.turn.role))
+        for row, credit in zip(rows, credits, strict=True)
+        if row.turn is not None
     ]
-    flat = iter(centred_by_role([credit for own in credits for credit in own], groups, noise))
-    return [[next(flat) for _ in own] for own in credits]
+    found = iter(centred_by_role([credit for credit, _ in spoken], [g for _, g in spoken], noise))
+    return [None if row.turn is None else next(found) for row in rows]
+
+
+def _lessons(
+    rows: Sequence[_Row], worth: Sequence[float | None], env: Collaboration, end_id: int
+) -> list[Lesson]:
+    # One who has spoken, if anybody has: then a role that nobody heard is in no row, and what
+    # adapters of its own it has stay as they are.
+    spoken = [row.turn.role for row in rows if row.turn is not None]
+    nobody = next(iter(spoken), next(filter(env.cast.is_trained, env.most_turns)))
+    filling = Answer((end_id,), (end_id,), (0.0,))
+    return [
+        Lesson(filling, nobody, row.rollout, row.score, None)
+        if row.turn is None
+        else Lesson(_answer(row.turn), row.turn.role, row.rollout, row.score, value)
+        for row, value in zip(rows, worth, strict=True)
+    ]
 
 
 def _answer(turn: Turn) -> Answer:

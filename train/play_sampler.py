@@ -127,13 +127,17 @@ class PlaySampler:
             policy,
             self.credit,
             random.Random("/".join(map(str, where))),
+            min(self.end_ids),
             self.noise,
         )
         return {
             "prompt_ids": [_prompt_ids(lesson, policy.voices) for lesson in lessons],
             "completion_ids": [list(lesson.answer.ids) for lesson in lessons],
+            "env_mask": [
+                [int(lesson.reward is not None)] * len(lesson.answer.ids) for lesson in lessons
+            ],
             "logprobs": [list(lesson.answer.logprobs or ()) for lesson in lessons]
-            if lessons[0].answer.logprobs
+            if all(lesson.answer.logprobs for lesson in lessons)
             else None,
             "episode_id": [lesson.rollout.episode.episode_id for lesson in lessons],
             "judged": [(lesson.rollout, lesson.score) for lesson in lessons],

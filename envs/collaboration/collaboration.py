@@ -29,6 +29,11 @@ from envs.types import (
 _RANKS = (PlanStatus.COMPLETE, PlanStatus.TRUNCATED)
 
 
+class Note(Section):
+    """What a role is shown of another's answer, which is cut to `max_note_words`; other sections
+    are shown whole."""
+
+
 @dataclass(frozen=True)
 class Collaboration(ABC):
     """Several roles talk in rounds; what they said is read as one plan, which guides the generator.
@@ -43,7 +48,8 @@ class Collaboration(ABC):
     cast: Cast = field(default_factory=Cast)
     budget: Budget = field(default_factory=Budget)
     max_note_words: Annotated[int, Field(gt=0)] = 400
-    """What one role is shown of another's answer is cut to so many words."""
+    """What one role is shown of another's answer is cut to so many words (`failed/note_cut` counts
+    answers that were); what the generator is shown is not."""
     turns_learned: Annotated[int, Field(gt=0)] | None = None
     """Turns of a play that are learned from, drawn at random; empty for as many as there can be."""
 
@@ -67,6 +73,10 @@ class Collaboration(ABC):
 
     def measures(self, turns: Sequence[Turn]) -> Mapping[str, float]:
         """What an env says of a transcript beside its plan."""
+        return {}
+
+    def fallbacks(self, turns: Sequence[Turn]) -> Mapping[str, int]:
+        """How often something else had to stand in where a transcript was read, as `failed/…`."""
         return {}
 
     def play(self, episodes: Sequence[Episode], policy: Agent) -> list[Rollout]:
@@ -124,15 +134,18 @@ class Collaboration(ABC):
         self, play: Play, role: str, shown: Sequence[Section] = (), task: str | None = None
     ) -> Ask:
         """A role's question in a play; its wording goes by `task`, or else by the role."""
-        seen = [section for section in shown if section.text]
+        seen = [self._as_seen(play, section) for section in shown if section.text]
         prompt = self.prompts.ask_role(task or role, play.episode.context, seen)
         return Ask(play, role, prompt)
 
-    def note(self, text: str) -> str:
-        """What others are shown of an answer: its plan, or all of it where it has none."""
+    def content(self, text: str) -> str:
+        """What an answer says: its plan, or all of it where it has none."""
         plan, _ = self.parser.parse(Reply(text))
-        words = (plan or text).split(" ")
-        return " ".join(words[: self.max_note_words])
+        return plan or text
+
+    def note(self, text: str) -> str:
+        """What others are shown of an answer: its content, up to `max_note_words`."""
+        return self._cut(self.content(text))
 
     def plan_of(self, turns: Sequence[Turn]) -> tuple[str, PlanStatus]:
         """The last plan among these turns; a complete one before one that was cut."""
@@ -148,6 +161,20 @@ class Collaboration(ABC):
         plans = [self.plan_of([turn]) for turn in turns]
         return plans[vote([plan for plan, _ in plans])] if plans else ("", PlanStatus.NO_PLAN)
 
+    def num_without_plan(self, turns: Sequence[Turn]) -> int:
+        """How many of these turns have no plan in them."""
+        return sum(not self.plan_of([turn])[0] for turn in turns)
+
+    def _cut(self, text: str) -> str:
+        return " ".join(text.split(" ")[: self.max_note_words])
+
+    def _as_seen(self, play: Play, section: Section) -> Section:
+        """The section as it is shown; an answer that is cut counts once, whoever reads it."""
+        if not isinstance(section, Note) or (cut := self._cut(section.text)) == section.text:
+            return section
+        play.cut.add(section)
+        return replace(section, text=cut)
+
     def _conclude(self, play: Play) -> Rollout:
         plan, status = self.read(play.turns)
         trained = [turn for turn in play.turns if turn.is_trained]
@@ -159,9 +186,14 @@ class Collaboration(ABC):
             status,
             Guidance(plan),
             tuple(play.turns),
-            dict(play.events),
+            self._events(play),
             self.measures(play.turns),
         )
+
+    def _events(self, play: Play) -> dict[str, int]:
+        """What happened in the play, and what had to stand in where its transcript was read."""
+        found = {"failed/note_cut": len(play.cut), **self.fallbacks(play.turns)}
+        return {**play.events, **{name: number for name, number in found.items() if number}}
 
 
 def turns_of(turns: Sequence[Turn], *roles: str) -> list[Turn]:

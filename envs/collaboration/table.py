@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from envs.collaboration.cast import Budget, Cast
-from envs.types import Agent, Conversation, Cost, Episode, Reply, Turn, VoicedAgent
+from envs.types import Agent, Conversation, Cost, Episode, Reply, Section, Turn, VoicedAgent
 from envs.voices import NO_VOICE
 
 OUT_OF_BUDGET = Reply("", failure="budget")
@@ -24,6 +24,8 @@ class Play:
     episode: Episode
     turns: list[Turn] = field(default_factory=list)
     events: Counter[str] = field(default_factory=Counter)
+    cut: set[Section] = field(default_factory=set)
+    """Answers of which others were shown only the beginning."""
     cost: Cost = field(default_factory=Cost)
     rounds: int = 0
 

@@ -73,5 +73,5 @@ def test_more_samples_than_the_budget_allows_are_not_drawn_and_that_is_counted(
 ) -> None:
     env = SelfConsistency(parser=WHOLE, budget=Budget(max_calls=3))
     (rollout,) = env.play_within([make_episode()], speaker(""), [100])
-    assert rollout.events == {"failed/empty": 3, "failed/budget": 1}
+    assert rollout.events == {"failed/empty": 3, "failed/budget": 1, "failed/vote": 3}
     assert (rollout.outcome, rollout.status) == (Guidance(""), PlanStatus.NO_PLAN)

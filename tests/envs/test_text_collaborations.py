@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -166,7 +169,27 @@ def test_a_refiner_who_loses_the_plan_leaves_the_draft(
     env = Feedback(prompts=PROMPTS, rounds=1)
     rollout = play(env, make_episode(), speaker(by=says(drafter="In summary: Ann pays.")))
     assert roles_of(rollout) == ["drafter", "verifier", "refiner"]
-    assert (rollout.outcome, rollout.events) == (Guidance("Ann pays."), {"ended/rounds": 1})
+    assert rollout.outcome == Guidance("Ann pays.")
+    assert rollout.events == {"ended/rounds": 1, "failed/refinement": 1}
+    # Each refinement that is lost, after one that was not as well.
+    refinements = iter(["In summary: Bob pays.", "So.", "Hm."])
+
+    def say(prompt: str) -> str:
+        return next(refinements) if who(prompt) == "refiner" else f"I am {who(prompt)}."
+
+    found = play(Feedback(prompts=PROMPTS, rounds=3), make_episode(), speaker(by=say))
+    assert found.outcome == Guidance("Bob pays.")
+    assert found.events == {"ended/rounds": 1, "failed/refinement": 2}
+
+
+def test_a_refinement_that_was_cut_leaves_a_whole_draft_and_is_counted() -> None:
+    env = Feedback(parser=WHOLE)
+    draft, cut = said(("drafter", "Ann pays.", 1), ("refiner", "Bob", 3))
+    cut = replace(cut, reply=Reply("Bob", truncated=True))
+    assert env.read([draft, cut]) == ("Ann pays.", PlanStatus.COMPLETE)
+    assert env.fallbacks([draft, cut]) == {"failed/refinement": 1}
+    # Where nothing whole was there before, it is taken.
+    assert env.read([cut])[0] == "Bob" and env.fallbacks([cut]) == {"failed/refinement": 0}
 
 
 def test_words_tell_how_far_texts_agree() -> None:
@@ -237,6 +260,32 @@ def test_a_judge_decides_and_one_who_cannot_leaves_it_to_the_vote(
     assert mute.events == {"ended/agreement": 1, "failed/judge": 1}
 
 
+def test_debaters_without_a_plan_have_no_vote_and_are_counted_where_there_is_one(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    env = Debate(prompts=PROMPTS, rounds=1, decided_by="judge")
+    plans = {"judge": "Hm."}
+
+    def say(prompt: str) -> str:
+        return plans["judge"] if who(prompt) == "judge" else next(debaters)
+
+    debaters = iter(["In summary: Ann pays.", "Hm.", "So."] * 2)
+    rollout = play(env, make_episode(), speaker(by=say))
+    assert rollout.outcome == Guidance("Ann pays.")
+    assert rollout.events == {"ended/rounds": 1, "failed/judge": 1, "failed/vote": 2}
+    plans["judge"] = "In summary: Cid runs."
+    assert play(env, make_episode(), speaker(by=say)).events == {"ended/rounds": 1}
+
+
+def test_a_last_round_that_brings_nobody_closer_has_saved_none(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    plans = iter(["Ann pays.", "Bob runs.", "Ann pays.", "Bob runs."])
+    env = Debate(prompts=PROMPTS, parser=WHOLE, debaters=2, rounds=2)
+    rollout = play(env, make_episode(), speaker(by=lambda _: next(plans)))
+    assert len(rollout.turns) == 4 and rollout.events == {"ended/rounds": 1}
+
+
 def test_solvers_hear_their_own_question_alone_and_the_combiner_all_answers(
     make_episode: MakeEpisode, speaker: Speaker
 ) -> None:
@@ -246,7 +295,17 @@ def test_solvers_hear_their_own_question_alone_and_the_combiner_all_answers(
     assert "## Question\nWho?" in text_of(rollout, "solver_1")
     assert "Where?" not in text_of(rollout, "solver_1")
     assert "## Who?\nAnn.\n\n## Where?\nAnn." in text_of(rollout, "combiner")
+    assert (rollout.outcome, rollout.events) == (Guidance("Ann pays."), {})
+
+
+def test_a_combiner_without_a_plan_is_counted_and_a_solvers_is_taken(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    env = DivideAndConquer(prompts=PROMPTS)
+    mute = says(solver="In summary: Ann pays.", combiner="Hm.")
+    rollout = play(env, make_episode(), speaker(by=mute))
     assert rollout.outcome == Guidance("Ann pays.")
+    assert rollout.events == {"failed/combination": 1}
 
 
 def test_a_divider_asks_at_most_as_many_questions_as_there_are_solvers(
@@ -379,10 +438,6 @@ def test_an_orchestrator_calls_the_one_agent_that_it_names_in_whole_words(
             {"variant": "end_to_end", "guidance": "scratchpad", "orchestrator": "learned"},
             r"env.orchestrator: learned has nothing to choose",
         ),
-        (
-            {"orchestrator": "learned", "cast": Cast(trained=("plot",))},
-            r"train 'orchestrator' as well",
-        ),
         ({"cast": Cast(trained=("judge",))}, r"env.cast.trained: there is no role 'judge'"),
     ],
 )
@@ -398,6 +453,73 @@ def test_a_long_answer_is_cut_before_others_read_it(
     rollout = play(env, make_episode(), speaker(by=says(drafter="one two three four five")))
     assert "## Draft\none two three\n" in text_of(rollout, "verifier", 0)
     assert rollout.turns[0].reply == Reply("one two three four five")
+
+
+@pytest.mark.parametrize(
+    ("make", "num_cut"),
+    [
+        # Each answer once, whoever reads it how often; the last of all is read by nobody.
+        (partial(AgentsRoom, guidance="scratchpad"), 4),
+        (partial(Augment, guidance="all"), 3),
+        (DivideAndConquer, 3),
+        (partial(Debate, rounds=2, decided_by="judge"), 6),
+        (partial(Layered, layers=2), 3),
+        (partial(Feedback, rounds=1), 2),
+        (SelfConsistency, 0),
+    ],
+)
+def test_answers_of_which_others_saw_the_beginning_are_counted_once_each(
+    make: Callable[..., Collaboration],
+    num_cut: int,
+    make_episode: MakeEpisode,
+    speaker: Speaker,
+) -> None:
+    numbers = count()
+    policy = speaker(by=lambda _: f"{next(numbers)} a b c d")
+    env = make(prompts=PROMPTS, parser=WHOLE, max_note_words=3)
+    rollout = play(env, make_episode(), policy)
+    assert rollout.events.get("failed/note_cut", 0) == num_cut
+    assert all(" c d" not in turn.prompt[-1].content for turn in rollout.turns)
+    # The generator reads what was said to its end.
+    assert isinstance(rollout.outcome, Guidance) and rollout.outcome.plan.endswith("a b c d")
+    longer = make(prompts=PROMPTS, parser=WHOLE, max_note_words=5)
+    assert "failed/note_cut" not in play(longer, make_episode(), policy).events
+
+
+def test_the_generator_reads_whole_what_agents_were_shown_the_beginning_of(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    long = "one two three four five"
+    env = Augment(
+        prompts=PROMPTS, parser=WHOLE, specialists=("world",), guidance="all", max_note_words=3
+    )
+    policy = speaker(by=says(world=long, augmented_writer=f"{long} six"))
+    assert play(env, make_episode(), policy).outcome == Guidance(f"{long}\n\n{long} six")
+    room = AgentsRoom(
+        prompts=PROMPTS, parser=WHOLE, variant="end_to_end", guidance="scratchpad", max_note_words=3
+    )
+    assert play(room, make_episode(), speaker(long)).outcome == Guidance(f"Writer: {long}")
+
+
+def test_questions_are_shown_whole(make_episode: MakeEpisode, speaker: Speaker) -> None:
+    asked = "Which of the open threads comes due now?"
+    env = DivideAndConquer(prompts=PROMPTS, questions=(asked,), max_note_words=3)
+    assert f"## Question\n{asked}\n" in text_of(
+        play(env, make_episode(), speaker("Ann.")), "solver_1"
+    )
+
+
+def test_a_reasoner_without_a_plan_is_counted_where_all_that_it_said_stands_in(
+    make_episode: MakeEpisode, speaker: Speaker
+) -> None:
+    room = AgentsRoom(prompts=PROMPTS, guidance="scratchpad")
+    rollout = play(room, make_episode(), speaker(by=says(reasoner="Hm.")))
+    assert isinstance(rollout.outcome, Guidance)
+    assert rollout.outcome.plan.endswith("Reasoner: Hm.")
+    assert (rollout.status, rollout.events) == (PlanStatus.COMPLETE, {"failed/reasoning": 1})
+    # Of the reasoner's plan alone, its status tells.
+    alone = play(replace(room, guidance="plan"), make_episode(), speaker(by=says(reasoner="Hm.")))
+    assert (alone.status, alone.events) == (PlanStatus.NO_PLAN, {})
 
 
 def test_a_turn_says_which_others_it_did_not_hear(

@@ -71,6 +71,21 @@ def test_a_group_within_the_noise_is_levelled_to_its_mean_and_counted() -> None:
     assert share == 0.5
 
 
+def test_what_nothing_is_learned_from_takes_part_in_no_comparison() -> None:
+    first, second = scores((0.5, 0.99), (0.9, 1.01))
+    # The 3.0 of one whom nobody heard would be a signal, and would raise the mean.
+    assert levelled([first, None, second], group_size=3, noise=0.03) == (
+        [pytest.approx(0.7), None, pytest.approx(0.7)],
+        1.0,
+    )
+    assert levelled([first, None, second], group_size=3, noise=0.0) == ([0.5, None, 0.9], 0.0)
+    # One alone has nobody to be compared with, and none has nothing.
+    assert levelled([first, None, None, None], group_size=2, noise=0.0) == (
+        [0.5, None, None, None],
+        1.0,
+    )
+
+
 class EveryOtherEpisodeTeaches:
     """Attempts at an episode of an even chapter differ, others are all worth nothing.
 

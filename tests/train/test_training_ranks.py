@@ -26,6 +26,7 @@ ALL = (
     *("ddp_lora", "zero2_lora", "zero3_lora", "ddp_lora_resumed", "zero3_lora_resumed"),
     *("ddp_ppo", "zero2_ppo", "zero3_ppo"),
     *("ddp_lora_roles", "ddp_lora_roles_resumed", "ddp_lora_roles_ppo"),
+    *("ddp_silent", "ddp_silent_ppo"),
 )
 # Of a weight after two steps; sums over processes are rounded in another order.
 TOLERANCE = 1e-4

@@ -1,10 +1,10 @@
 """Two real processes that train together: `python training_ranks.py <folder> <way>…`.
 
 A way is plain data parallelism or a ZeRO stage; with all weights, with adapters (`_lora`) or with
-adapters of each role of a collaboration (`_lora_roles`); by GRPO or by PPO (`_ppo`); from the start
-or after its first step (`_resumed`). In each, a tiny policy takes two steps on what a tiny
-generator rewards; every rank writes what it saw to `<folder>/<rank>.json`, for
-test_training_ranks.py to read.
+adapters of each role of a collaboration (`_lora_roles`); of a role that one rank alone hears
+(`_silent`); by GRPO or by PPO (`_ppo`); from the start or after its first step (`_resumed`). In
+each, a tiny policy takes two steps on what a tiny generator rewards; every rank writes what it saw
+to `<folder>/<rank>.json`, for test_training_ranks.py to read.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.integrations import deepspeed as integration
 
+from envs.collaboration.cast import Cast
 from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.prompts import Prompts
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Rollout
+from envs.types import Conversation, Reply, Rollout
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.ranks.distributed import DistributedScorer
@@ -56,6 +58,20 @@ ENV = SoloPlanner(parser=PARSER)
 # Of three turns any one is learned from, so that many batches have no row of some role.
 FEEDBACK = Feedback(parser=PARSER, rounds=1, turns_learned=1)
 ROLES = ("drafter", "refiner", "verifier")
+
+
+class VerifiesByRank:
+    """Refuses every draft in the first process, and accepts every one in the second."""
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        return [Reply("No." if ranks.is_main() else "ACCEPT") for _ in conversations]
+
+
+SILENT = Feedback(
+    parser=PARSER,
+    cast=Cast({"ann": VerifiesByRank()}, {"verifier": "ann"}, ("refiner",)),
+    rounds=1,
+)
 WORLD = StoryWorldSource(
     seed=1,
     writing_books=6,
@@ -156,10 +172,14 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     # Where TRL finds the reference model of the KL penalty.
     policy.config._name_or_path = str(folder / "policy")
     trainer = TINY_PPO if "ppo" in how else TINY
+    env = FEEDBACK if "roles" in how else SILENT if "silent" in how else ENV
+    if "silent" in how:
+        # Turn by turn, so that both ranks have to score equally often.
+        trainer = replace(trainer, credit="turn")
     trained = train_policy(
         policy,
         tokenizer(),
-        FEEDBACK if "roles" in how else ENV,
+        env,
         LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
         order_of(WORLD.episodes("train"), trainer, seed=0),
         trainer,

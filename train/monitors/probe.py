@@ -48,7 +48,8 @@ class Probe:
     def measure(
         self, policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> dict[str, float]:
-        """The monitors by name; one that cannot be measured, as there are no plans, is left out."""
+        """The monitors by name; one that cannot be measured, as there are no plans or no answers of
+        a role that learns, is left out."""
         agent = AgreedAgent(
             TransformersAgent(policy, tokenizer, self.sampling, self.batch_size, self.seed)
         )
@@ -56,12 +57,14 @@ class Probe:
         rollouts = self.env.play(asked, agent)
         scores = self.reward.scores(rollouts)
         first = rollouts[:: self.attempts]
+        # What another member said is no answer of the policy.
+        heard = [r for r in first if r.is_heard]
         plans = [(r.episode, r.outcome.plan) for r in first if r.outcome.plan]
         return {
             **_of_answers(rollouts),
             **_of_scores(rollouts, scores),
             **(self._of_controls(plans) if plans else {}),
-            "entropy": mean_answer_entropy(policy, tokenizer, first),
+            **({"entropy": mean_answer_entropy(policy, tokenizer, heard)} if heard else {}),
         }
 
     def _of_controls(self, plans: Plans) -> dict[str, float]:

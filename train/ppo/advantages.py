@@ -19,19 +19,24 @@ SMALL = 1e-8
 def centred(score_N: Tensor, group_size: int) -> Tensor:
     """Scores less the mean of their group; the attempts of a group stand together.
 
-    A group of one keeps its score. Source: Hu et al. 2025, arXiv 2501.03262 ("baseline").
+    A group of one keeps its score. NaN is no score, and stays what it is. Source: Hu et al. 2025,
+    arXiv 2501.03262 ("baseline").
     """
     if group_size == 1:
         return score_N
     score_EG = score_N.reshape(-1, group_size)
-    return (score_EG - score_EG.mean(1, keepdim=True)).flatten()
+    return (score_EG - score_EG.nanmean(1, keepdim=True)).flatten()
 
 
 def token_rewards(score_N: Tensor, penalty_NA: Tensor, mask_NA: Tensor) -> Tensor:
-    """Reward of each answer token: minus its penalty, and the score at the answer's last token."""
+    """Reward of each answer token: minus its penalty, and the score at the answer's last token.
+
+    An answer whose every token is masked out has none.
+    """
     reward_NA = -penalty_NA * mask_NA
-    last_N1 = mask_NA.sum(1, keepdim=True).long() - 1
-    return reward_NA.scatter_add(1, last_N1, score_N[:, None].to(reward_NA.dtype))
+    num_tokens_N1 = mask_NA.sum(1, keepdim=True).long()
+    paid_N1 = score_N[:, None].to(reward_NA.dtype).where(num_tokens_N1 > 0, 0.0)
+    return reward_NA.scatter_add(1, (num_tokens_N1 - 1).clamp(min=0), paid_N1)
 
 
 def advantages(
@@ -55,8 +60,10 @@ def advantages(
 
 
 def moments(x: Tensor, mask: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of the numbers that are not masked out."""
+    """Mean and standard deviation of the numbers that are not masked out; zeros where all are."""
     chosen = x[mask.bool()].double()
+    if not len(chosen):
+        return 0.0, 0.0
     return float(chosen.mean()), float(chosen.std(correction=0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -40,6 +40,10 @@ class Padded:
             attention_NT[row, first:last] = 1
         return cls(ids_NT, attention_NT, attention_NT[:, prompt_len:].float())
 
+    def learning(self, is_learned_N: Tensor) -> Padded:
+        """The same batch, in which only these answers count; the others stay in their rows."""
+        return replace(self, mask_NA=self.mask_NA * is_learned_N[:, None])
+
     def to(self, device: torch.device) -> Padded:
         return Padded(self.ids_NT.to(device), self.attention_NT.to(device), self.mask_NA.to(device))
 
@@ -50,7 +54,7 @@ class Experience:
 
     `voice_N` is the number of the role whose adapters said it, 0 where there are none by role.
     `order_EN` is the order of learning; `step_tokens_S` the answer tokens of each optimizer step,
-    over all processes.
+    over all processes, and 1 where there are none.
     """
 
     number: int

@@ -24,11 +24,12 @@ from train.rollouts import Judge, OnScored, summary
 
 @dataclass(frozen=True)
 class Played:
-    """The answers of one process to its episodes of one rollout, their roles and their scores."""
+    """The answers of one process to its episodes of one rollout, their roles and their scores; what
+    has no score only fills a row."""
 
     answers: tuple[Answer, ...]
     roles: tuple[str, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
     metrics: dict[str, float]
 
 
@@ -71,7 +72,7 @@ class Player:
             self.on_scored(rollouts, scores)
         rewards = [score.reward for score in scores]
         answers = [lesson.answer for lesson in lessons]
-        lengths = [len(answer.ids) for answer in answers]
+        lengths = [0 if a.reward is None else len(a.answer.ids) for a in lessons]
         cut = [answer.ids[-1] != end_id(self.tokenizer) for answer in answers]
         metrics = {
             **summary(rollouts, scores),
@@ -92,7 +93,7 @@ class Player:
         env = self.judge.env
         if isinstance(env, Collaboration):
             rng = random.Random(derived_seed(self.seed, "turns", number, process))
-            how = (agent, self.settings.credit, rng)
+            how = (agent, self.settings.credit, rng, end_id(self.tokenizer))
             return play_lessons(env, self.judge.reward, attempted, *how)
         answers: list[Answer] = []
         replies: list[Reply] = []

@@ -26,8 +26,10 @@ class RunningMoments:
 
     @property
     def mean(self) -> float:
-        return self.first / self.weight
+        """0 before the first rollout."""
+        return self.first / self.weight if self.weight else 0.0
 
     @property
     def deviation(self) -> float:
-        return max(self.second / self.weight - self.mean**2, 0.0) ** 0.5
+        """0 before the first rollout."""
+        return max(self.second / self.weight - self.mean**2, 0.0) ** 0.5 if self.weight else 0.0

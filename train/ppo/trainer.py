@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -183,12 +184,15 @@ class PpoTrainer(Trainer):
     def _experience(self, model: nn.Module, number: int, played: Played) -> Experience:
         """What each token of the answers was worth, before anything is learned from it."""
         settings, device = self.settings, self.accelerator.device
+        # NaN for no score: of such rows nothing is learned, and they count in no statistic.
+        score_N = torch.tensor([math.nan if s is None else s for s in played.scores], device=device)
         padded = Padded.of(played.answers, pad_id(self.player.tokenizer)).to(device)
+        padded = padded.learning(~score_N.isnan())
         voice_N = self._voice_numbers(played.roles).to(device)
         self._count_tokens(padded)
         before = self._look(model, padded, "both", voice_N)
         logp_NA, value_NA, mask_NA = before["logp_NA"], before["value_NA"], padded.mask_NA
-        score_N = self._in_critic_units(torch.tensor(played.scores, device=device))
+        score_N = self._in_critic_units(score_N)
         penalty_NA = torch.zeros_like(logp_NA)
         if settings.beta:
             reference_NA = self._look(model, padded, "reference", voice_N)["logp_NA"]
@@ -218,7 +222,7 @@ class PpoTrainer(Trainer):
             advantage_NA,
             return_NA,
             order_EN,
-            cast(Tensor, self.accelerator.reduce(tokens_S, "sum")),
+            cast(Tensor, self.accelerator.reduce(tokens_S, "sum")).clamp(min=1),
             voice_N,
         )
 
@@ -256,7 +260,8 @@ class PpoTrainer(Trainer):
         if not self.settings.whiten_values:
             return score_N
         everywhere = cast(Tensor, self.accelerator.gather(score_N))
-        self.score_moments.add(*moments(everywhere, torch.ones_like(everywhere)))
+        if bool((~everywhere.isnan()).any()):
+            self.score_moments.add(*moments(everywhere, ~everywhere.isnan()))
         mean, deviation = self.score_moments.mean, self.score_moments.deviation
         return whitened(score_N, torch.ones_like(score_N), mean, deviation)
 
@@ -267,6 +272,8 @@ class PpoTrainer(Trainer):
 
     def _measure(self, mask_NA: Tensor, **values_NA: Tensor) -> None:
         """Keeps the mean over answer tokens for the next line of the log."""
+        if not mask_NA.any():
+            return
         for name, value_NA in values_NA.items():
             mean = (value_NA.detach() * mask_NA).sum() / mask_NA.sum()
             self._measured[name].append(float(mean))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from envs.collaboration.cast import Cast
+from envs.feedback import Feedback
 from envs.plans import PlanParser
 from envs.sampling import Sampling
 from envs.solo import SoloPlanner
 from envs.sources.storyworld import StoryWorldSource
+from envs.types import Conversation, Reply
 from rewards.encode import GeneratorEncoder
 from rewards.likelihood.dense import DenseScorer
 from rewards.likelihood_improvement import LikelihoodImprovement
@@ -82,6 +85,30 @@ def test_a_probe_measures_every_monitor_and_the_same_each_time(
     assert values["truncated"] > 0.5
     assert policy.training
     assert probe.measure(policy, tokenizer) == values
+
+
+class Verifies:
+    """Accepts some drafts, and is not the policy."""
+
+    def __init__(self, *accepted: bool) -> None:
+        self.accepted = accepted
+
+    def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
+        said = zip(conversations, self.accepted, strict=True)
+        return [Reply("ACCEPT" if accepted else "No.") for _, accepted in said]
+
+
+@pytest.mark.parametrize("accepted", [(False,), (True,)])
+def test_the_entropy_is_of_answers_of_those_who_learn(
+    accepted: tuple[bool, ...],
+    probe: Probe,
+    make_model: MakeModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    cast = Cast({"ann": Verifies(*accepted)}, {"verifier": "ann"}, ("refiner",))
+    env = Feedback(parser=ENV.parser, cast=cast, rounds=1)
+    one = replace(probe, episodes=probe.episodes[:1], attempts=1, env=env)
+    assert ("entropy" in one.measure(make_model(seed=3), tokenizer)) is not accepted[0]
 
 
 @dataclass

@@ -31,12 +31,24 @@ def test_scores_lose_the_mean_of_their_group_and_single_ones_nothing() -> None:
     scores = torch.tensor([1.0, 3.0, -10.0, -20.0])
     assert centred(scores, 2).tolist() == [-1.0, 1.0, 5.0, -5.0]
     assert centred(scores, 1).tolist() == scores.tolist()
+    # What has no score is compared with nothing; one alone in its group has nothing to gain.
+    with_gaps = torch.tensor([1.0, math.nan, 4.0, 7.0, math.nan, math.nan])
+    assert centred(with_gaps, 3).nan_to_num(9.0).tolist() == [-1.5, 9.0, 1.5, 0.0, 9.0, 9.0]
 
 
 def test_the_score_is_paid_at_the_last_token_and_the_penalty_at_each() -> None:
     penalty = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
     paid = token_rewards(torch.tensor([3.0, -1.0]), penalty, MASK)
     assert rows(paid) == [[-0.1, -0.2, 2.7], [-0.4, -1.5, 0.0]]
+
+
+def test_an_answer_that_is_masked_out_is_paid_nothing_and_has_no_advantage() -> None:
+    mask = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    paid = token_rewards(torch.tensor([3.0, math.nan]), torch.full((2, 3), 0.5), mask)
+    assert rows(paid) == [[-0.5, 2.5, 0.0], [0.0, 0.0, 0.0]]
+    found, returns = advantages(paid, VALUE, mask, gamma=1.0, lam=1.0)
+    assert rows(found)[1] == rows(returns)[1] == [0.0, 0.0, 0.0]
+    assert moments(found, torch.zeros_like(mask)) == (0.0, 0.0)
 
 
 def test_advantages_discount_the_errors_of_the_critic() -> None:

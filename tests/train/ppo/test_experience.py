@@ -20,6 +20,9 @@ def test_prompts_end_and_answers_begin_at_one_column() -> None:
     assert padded.ids_NT.tolist() == [[1, 2, 3, PAD, PAD], [PAD, 4, 5, 6, 7]]
     assert padded.attention_NT.tolist() == [[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]]
     assert padded.mask_NA.tolist() == [[1, 0, 0], [1, 1, 1]]
+    one = padded.learning(torch.tensor([True, False]))
+    assert one.mask_NA.tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert one.attention_NT.tolist() == padded.attention_NT.tolist()
 
 
 def experience() -> Experience:
