@@ -24,6 +24,11 @@ class Routing(Ensemble):
     Every writer is scored on every chapter that is learned from, so what is maximised is the exact
     expected worth Σ p(writer | x) · worth, without sampling. A writer's worth is its improvement in
     per cent, less `cost_weight` for each 10^9 floating-point operations that writing takes.
+
+    Costs: the router reads the context once, and the chosen writer reads it and writes; `policy`
+    reads it once for each writer's name. Learning costs the likelihood of every training chapter
+    under every writer, once. Fails by collapse to the writer that is best on average, where
+    contexts do not tell who is better, and on books unlike those that it learned from.
     """
 
     learner: ClassVar[str] = "train.ensembles.routing"

@@ -98,12 +98,14 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that one answer took: of the conversation as it was read, and of what was said; and
-    the money, in the currency of the member's prices, where it has any."""
+    """Tokens that one answer took: of the conversation as it was read, and of what was said; the
+    money, in the currency of the member's prices, where it has any; and 10^9 operations, 2 ·
+    weights · tokens, where its size is known."""
 
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    giga_operations: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -152,13 +154,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a member has done: answers given, tokens read before them, tokens generated; and what
-    that cost, in the currency of its prices."""
+    """What a member has done: answers given, tokens read before them, tokens generated; what that
+    cost, in the currency of its prices; and 10^9 operations, where its size is known."""
 
     calls: int = 0
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    giga_operations: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -166,11 +169,18 @@ class Cost:
             self.read_tokens + other.read_tokens,
             self.generated_tokens + other.generated_tokens,
             self.money + other.money,
+            self.giga_operations + other.giga_operations,
         )
 
     def named(self) -> dict[str, float]:
-        """Its numbers by name, money only where any was spent."""
-        return {name: value for name, value in vars(self).items() if value or name != "money"}
+        """Its numbers by name; money only where any was spent, operations where they are known."""
+        unsaid = {name for name in ("money", "giga_operations") if not getattr(self, name)}
+        return {name: value for name, value in vars(self).items() if name not in unsaid}
+
+
+def giga_operations(num_weights: int, num_tokens: int) -> float:
+    """What a forward pass over these tokens takes: each weight is multiplied and added once."""
+    return 2e-9 * num_weights * num_tokens
 
 
 class PlanStatus(enum.StrEnum):
@@ -247,7 +257,8 @@ class Rollout:
         found: dict[str, Cost] = {}
         for turn in self.turns:
             usage = turn.reply.usage
-            cost = Cost(1, usage.read_tokens, usage.generated_tokens, usage.money)
+            told = (usage.read_tokens, usage.generated_tokens, usage.money, usage.giga_operations)
+            cost = Cost(1, *told)
             found[turn.member] = found.get(turn.member, Cost()) + cost
         return found
 

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from envs.agents import num_weights
 from envs.ensemble import Ensemble
 from envs.types import GENERATOR, Episode
 from rewards.encode import GeneratorEncoder
@@ -89,6 +90,14 @@ class Shelf:
 
     def tokenizer(self, name: str) -> PreTrainedTokenizerBase:
         return self.writer(name).tokenizer
+
+    def num_weights(self, name: str) -> int:
+        """How large this writer is, and so what each of its tokens costs."""
+        return num_weights(self.model(name))
+
+    def smallest_first(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The same writers by what writing costs; of equals, the one that was named first."""
+        return tuple(sorted(names, key=self.num_weights))
 
     def request(self, name: str, episode: Episode, plan: str = "") -> ScoreRequest:
         """The episode as this writer reads it."""
@@ -204,6 +213,12 @@ class Shelf:
             return realigned(own, *ends)
         except ValueError as error:
             raise ValueError(f"episode {episode.episode_id}, writer {name}: {error}") from error
+
+
+def in_order(env: Ensemble, shelf: Shelf) -> tuple[str, ...]:
+    """Who takes part, in the order that the env gives them where nobody named one."""
+    writers = shelf.chosen(env.writers)
+    return shelf.smallest_first(writers) if env.is_smallest_first and not env.writers else writers
 
 
 class _Encoders(Mapping[str, GeneratorEncoder]):
