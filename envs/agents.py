@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.sampling import Sampling
@@ -113,7 +114,7 @@ class TransformersAgent:
         return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
 
 
-def num_weights(model: PreTrainedModel) -> int:
+def num_weights(model: nn.Module) -> int:
     """All of them, wherever they lie: ZeRO leaves a part of each on every process."""
     return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 

@@ -22,3 +22,8 @@ class Ensemble:
 
     writers: tuple[str, ...] = ()
     leave_one_out: bool = False
+
+    @property
+    def asks_policy(self) -> bool:
+        """Whether the policy takes part, beside the writers."""
+        return False

@@ -14,7 +14,7 @@ Router = Literal["domain", "knn", "matrix", "mlp", "encoder", "policy"]
 `knn`: what the writers were worth on the most similar contexts. `matrix`: a factor of the context
 times a factor of each writer (RouteLLM, Ong et al. 2024, 2406.18665). `mlp`: a small network on the
 generator's state. `encoder`: a copy of the generator, trained to choose. `policy`: a copy of the
-generator, whose probabilities of the writers' names, where the chapter would begin, are trained."""
+policy, whose probabilities of the writers' names, where the chapter would begin, are trained."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,7 @@ class Routing(Ensemble):
     """Of what is trained by gradient; the epoch that is best on validation is kept."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     batch_size: Annotated[int, Field(gt=0)] = 64
+
+    @property
+    def asks_policy(self) -> bool:
+        return self.router == "policy"

@@ -101,6 +101,7 @@ def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
         "env": run.config.env,
         "generator": model_digest(run.generator),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
+        **({"policy": model_digest(run.agent)} if env.asks_policy else {}),
     }
     # In JSON's own types, as it is read again.
     about = json.loads(json.dumps(about))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from transformers import (
@@ -49,7 +50,8 @@ class Shelf:
     """Writers by name, and their scorer: a request goes to the writer, or the writers, it names.
 
     The first is the reference: improvement is counted against it, on its tokens. `load` brings each
-    writer; `dress` makes one of a model that was put together here.
+    writer; `dress` makes one of a model that was put together here. `policy` brings the agent, laid
+    out as a writer, for who chooses among writers with it; where there is none, the reference is.
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class Shelf:
         load: Mapping[str, Callable[[], Writer]],
         dress: Dress,
         scorer: ScorerConfig | None = None,
+        policy: Callable[[], Writer] | None = None,
     ) -> None:
         assert next(iter(load)) == GENERATOR
         self._load = dict(load)
         self._dress = dress
         self._config = scorer or ScorerConfig()
+        self._bring_policy = policy
         self._loaded: dict[str, Writer] = {}
         self._together: dict[tuple[str, ...], MixtureScorer] = {}
 
@@ -84,6 +88,11 @@ class Shelf:
             (name,) = self.chosen([name])
             self._loaded[name] = self._load[name]()
         return self._loaded[name]
+
+    @cached_property
+    def policy(self) -> Writer:
+        """The agent, which writes no chapter."""
+        return self._bring_policy() if self._bring_policy else self.writer(GENERATOR)
 
     def model(self, name: str) -> PreTrainedModel:
         return self.writer(name).model
