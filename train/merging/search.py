@@ -87,8 +87,11 @@ def swarm(
     stands still there before it moves on.
 
     The published swarm moves whole weights. Its steps add up particles and nothing else, so for
-    merges that are linear in their coefficients this is the same swarm, but for three things: it
-    keeps to the bounds; it has `num_particles` and not 20; and it ends with the evaluations.
+    merges that are linear in their coefficients this is the same swarm, but for this: it keeps to
+    the bounds; it has `num_particles` and not 20; it ends with the evaluations and not after 50
+    rounds; a particle starts again by the age of its best, where the published code looks whether
+    it is better than five rounds before; and steps become shorter by the round, where that code
+    shortens them with every particle.
     """
     draw = np.random.default_rng(seed)
     places = _starting_places(starts, num_particles, draw)

@@ -143,7 +143,7 @@ def test_a_chapter_is_written_by_a_fusion_a_merge_and_a_cascade(
 
 def test_writers_of_two_sizes_are_no_merge(composed: Callable[..., DictConfig]) -> None:
     named = ("env=merge_linear", "env.writers=[north,small]")
-    with pytest.raises(ValueError, match=r"cannot be merged: hidden_size is \d+ for one and 48"):
+    with pytest.raises(ValueError, match=r"cannot be merged: hidden_size is \d+ for one and 64"):
         train.run(composed("run", *named, writers=SIZES))
 
 
