@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from envs.sampling import Sampling
 from envs.tokens import chat_text, end_id, pad_id
-from envs.types import Answer, Conversation, Reply, Usage
+from envs.types import Answer, Conversation, Reply, Usage, giga_operations
 from envs.voices import NO_VOICE, speaking, voices
 
 # Prime, so that neighbouring seeds share no stream.
@@ -80,8 +82,14 @@ class TransformersAgent:
         finished = answer.ids[-1:] == (end_id(self.tokenizer),)
         ids = list(answer.ids[:-1] if finished else answer.ids)
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        usage = Usage(len(answer.prompt_ids), len(answer.ids))
+        read, said = len(answer.prompt_ids), len(answer.ids)
+        operations = giga_operations(self._num_weights, read + said)
+        usage = Usage(read, said, giga_operations=operations)
         return Reply(text, truncated=not finished, usage=usage, answer=answer)
+
+    @cached_property
+    def _num_weights(self) -> int:
+        return num_weights(self.model)
 
     def _answer_batch(self, conversations: Sequence[Conversation]) -> list[Answer]:
         texts = [chat_text(self.tokenizer, conversation) for conversation in conversations]
@@ -104,6 +112,11 @@ class TransformersAgent:
     def _until_end(self, ids: list[int]) -> tuple[int, ...]:
         end = end_id(self.tokenizer)
         return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def num_weights(model: nn.Module) -> int:
+    """All of them, wherever they lie: ZeRO leaves a part of each on every process."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
 
 
 def generation_config(sampling: Sampling, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:

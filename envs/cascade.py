@@ -17,14 +17,22 @@ gain (FrugalGPT, Chen et al. 2023, 2305.05176); `agreement`: its drafts differ f
 
 @dataclass(frozen=True)
 class Cascade(Ensemble):
-    """`writers` in the order in which they are asked, the cheapest first.
+    """`writers` in the order in which they are asked; empty for all, the smallest first.
 
     Each begins the chapter with one or several drafts; where these raise more doubt than the
-    writer's threshold allows, the next one is asked. Thresholds are set on validation, so that
-    writing costs no more than `budget` of the way from the first writer alone to all of them.
+    writer's threshold allows, the next one is asked. Trained: the thresholds, and for `quality` a
+    regression; thresholds are set on validation, so that writing costs no more than `budget` of the
+    way from the first writer alone to all of them.
+
+    Costs: the drafts of all who were asked, whose context each of them reads for it, and the whole
+    chapter of the last; `quality` has the generator read the context as well. So it pays only where
+    the first writer is much smaller than the last. Fails by confidence, as a writer that is sure
+    and wrong is never doubted; and where what doubt foretells on validation books does not hold on
+    others.
     """
 
     learner: ClassVar[str] = "train.ensembles.cascade"
+    is_smallest_first: ClassVar[bool] = True
 
     signal: Signal = "quality"
     budget: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -17,5 +17,13 @@ class Ensemble:
     learner: ClassVar[str]
     """Import path of the module whose `fit`, `untrained` and `load` make what decides."""
 
+    is_smallest_first: ClassVar[bool] = False
+    """Whether the order of writers is by size where nobody named one."""
+
     writers: tuple[str, ...] = ()
     leave_one_out: bool = False
+
+    @property
+    def asks_policy(self) -> bool:
+        """Whether the policy takes part, beside the writers."""
+        return False

@@ -15,6 +15,8 @@ Search = Literal["fixed", "lorahub", "swarm", "cma_es", "gradient"]
 
 # Methods whose coefficients are shares of a whole: below zero they mean nothing.
 SHARES = ("linear", "slerp", "ties")
+# Those of them that divide by the sum: how large the coefficients are says nothing there.
+DIVIDED = ("linear", "slerp")
 # Methods that add to a base what each writer has learned since.
 FROM_BASE = ("task_arithmetic", "ties", "dare", "lora")
 MOST = 1.5
@@ -67,7 +69,13 @@ class Merging(Ensemble):
             raise ValueError(
                 f"env.start: {self.method} takes shares, none below 0; got {self.start}"
             )
-        if self.method in ("linear", "slerp") and self.start and not sum(self.start):
+        if self.method in DIVIDED and self.coefficients == "lorahub":
+            raise ValueError(
+                "env.coefficients: lorahub sets out from the base and pays for how large its "
+                f"coefficients are, but {self.method} divides them by their sum; choose cma_es or "
+                "swarm, or env.method=task_arithmetic"
+            )
+        if self.method in DIVIDED and self.start and not sum(self.start):
             raise ValueError("env.start: shares add up to 0; give at least one writer more")
         if any(abs(value) > MOST for value in self.start) and self.coefficients != "fixed":
             raise ValueError(f"env.start: searched from within ±{MOST}; got {self.start}")
@@ -115,5 +123,5 @@ class Merging(Ensemble):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Within which a search moves each coefficient."""
+        """Within which a search or the gradient moves each coefficient."""
         return (0.0 if self.is_shares else -MOST), MOST

@@ -14,7 +14,7 @@ Router = Literal["domain", "knn", "matrix", "mlp", "encoder", "policy"]
 `knn`: what the writers were worth on the most similar contexts. `matrix`: a factor of the context
 times a factor of each writer (RouteLLM, Ong et al. 2024, 2406.18665). `mlp`: a small network on the
 generator's state. `encoder`: a copy of the generator, trained to choose. `policy`: a copy of the
-generator, whose probabilities of the writers' names, where the chapter would begin, are trained."""
+policy, whose probabilities of the writers' names, where the chapter would begin, are trained."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Routing(Ensemble):
     Every writer is scored on every chapter that is learned from, so what is maximised is the exact
     expected worth Σ p(writer | x) · worth, without sampling. A writer's worth is its improvement in
     per cent, less `cost_weight` for each 10^9 floating-point operations that writing takes.
+
+    Costs: the router reads the context once, and the chosen writer reads it and writes; `policy`
+    reads it once for each writer's name. Learning costs the likelihood of every training chapter
+    under every writer, once. Fails by collapse to the writer that is best on average, where
+    contexts do not tell who is better, and on books unlike those that it learned from.
     """
 
     learner: ClassVar[str] = "train.ensembles.routing"
@@ -42,3 +47,7 @@ class Routing(Ensemble):
     """Of what is trained by gradient; the epoch that is best on validation is kept."""
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     batch_size: Annotated[int, Field(gt=0)] = 64
+
+    @property
+    def asks_policy(self) -> bool:
+        return self.router == "policy"

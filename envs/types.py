@@ -98,15 +98,17 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that one answer took: of the conversation as it was read, and of what was said; and
-    the money, in the currency of the member's prices, where it has any.
+    """Tokens that one answer took: of the conversation as it was read, and of what was said; the
+    money, in the currency of the member's prices, where it has any; and 10^9 operations, 2 ·
+    weights · tokens, where its size is known.
 
-    Where nobody counted them they are the most that it can have taken (`is_estimated`).
+    Tokens that nobody counted are the most that it can have taken (`is_estimated`).
     """
 
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    giga_operations: float = 0.0
     is_estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
@@ -114,6 +116,7 @@ class Usage:
             self.read_tokens + other.read_tokens,
             self.generated_tokens + other.generated_tokens,
             self.money + other.money,
+            self.giga_operations + other.giga_operations,
             self.is_estimated or other.is_estimated,
         )
 
@@ -165,18 +168,20 @@ class Turn:
 @dataclass(frozen=True)
 class Cost:
     """What a member has done: answers given, tokens read before them, tokens generated; what that
-    cost, in the currency of its prices; and for how many of the answers it is estimated."""
+    cost, in the currency of its prices; 10^9 operations, where its size is known; and for how many
+    of the answers tokens are estimated."""
 
     calls: int = 0
     read_tokens: int = 0
     generated_tokens: int = 0
     money: float = 0.0
+    giga_operations: float = 0.0
     estimated_calls: int = 0
 
     @classmethod
     def of(cls, usage: Usage) -> Cost:
         """That of one answer."""
-        took = (usage.read_tokens, usage.generated_tokens, usage.money)
+        took = (usage.read_tokens, usage.generated_tokens, usage.money, usage.giga_operations)
         return cls(1, *took, int(usage.is_estimated))
 
     def __add__(self, other: Cost) -> Cost:
@@ -185,13 +190,20 @@ class Cost:
             self.read_tokens + other.read_tokens,
             self.generated_tokens + other.generated_tokens,
             self.money + other.money,
+            self.giga_operations + other.giga_operations,
             self.estimated_calls + other.estimated_calls,
         )
 
     def named(self) -> dict[str, float]:
-        """Its numbers by name, money and estimates only where there are any."""
+        """Its numbers by name; money and estimates only where there are any, operations where they
+        are known."""
         always = ("calls", "read_tokens", "generated_tokens")
         return {name: value for name, value in vars(self).items() if value or name in always}
+
+
+def giga_operations(num_weights: int, num_tokens: int) -> float:
+    """What a forward pass over these tokens takes: each weight is multiplied and added once."""
+    return 2e-9 * num_weights * num_tokens
 
 
 class PlanStatus(enum.StrEnum):

@@ -10,9 +10,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from envs.ensemble import Ensemble
 from envs.sources.storyworld import StoryWorldSource
 from train.config.build import build
 from train.config.validate import parse
+from train.ensembles.shelf import check_ensemble
 from train.preparing.settings import PrepareConfig
 from train.reward_config import build_terms
 from train.schema import RunConfig
@@ -47,7 +49,7 @@ def choices() -> list[str]:
 
 def test_no_config_file_is_outside_the_groups_that_are_tested() -> None:
     folders = {path.parent.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")}
-    elsewhere = {".", "hydra", "hydra/sweeper", "env/parts", "launch"}
+    elsewhere = {".", "hydra", "hydra/sweeper", "env/parts", "writers/parts", "launch"}
     assert folders == {*elsewhere, *GROUPS, *PREPARE_GROUPS}
 
 
@@ -60,6 +62,25 @@ def test_every_choice_composes_and_passes_the_schema(
     if config.curriculum is not None:
         build(config.curriculum, "curriculum")
     build_terms(config.reward)
+
+
+def test_every_ensemble_takes_writers_of_several_sizes(
+    compose_train: Callable[..., DictConfig],
+) -> None:
+    # Who is weak among writers of one size is the small one among these.
+    named = {
+        "fusion_contrast": ["env.writers=[generator,small]"],
+        "proxy_tuning": ["env.writers=[generator,north,small]"],
+    }
+    found = []
+    for file in sorted((CONFIGS / "env").glob("*.yaml")):
+        given = [f"env={file.stem}", "writers=storyworld_sizes", *named.get(file.stem, [])]
+        config = parse(RunConfig, compose_train(*given))
+        env = build(config.env, "env", prompts=config.prompts)
+        if isinstance(env, Ensemble):
+            check_ensemble(env, config.writers)
+            found.append(file.stem)
+    assert {"route_mlp", "cascade_quality", "fusion_mixture", "merge_linear"} <= set(found)
 
 
 @pytest.mark.parametrize("group", PREPARE_GROUPS)

@@ -66,6 +66,22 @@ def load_model(
     return (model if config.adapter is None else _merged(model, config.adapter, key)), tokenizer
 
 
+def load_tokenizer(path: str, key: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of the model in a folder or on the Hub; `key` is the setting that names it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(resolve_path(path), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{key}: no tokenizer at {path!r} ({reason}); give a folder with tokenizer.json, or a "
+            "Hub id that can be reached"
+        ) from error
+
+
 def voice_folders(folder: str | Path) -> dict[str, Path]:
     """The folders of adapters by role in a model's or a checkpoint's folder; empty for none."""
     found = sorted(Path(folder).glob(f"{VOICES}/*/adapter_config.json"))
@@ -118,14 +134,22 @@ def check_model(config: ModelConfig, key: str) -> None:
     """Refuses, before any work is done, a model that is not there or that no recipe makes.
 
     Raises:
-        ValueError: the path holds no model, or there is neither a path nor an architecture.
+        ValueError: the path holds no model, there is neither a path nor an architecture, or the
+            tokenizer of a random start is none.
     """
     if config.path is None:
         if not config.architecture.get("model_type"):
             raise ValueError(
                 f"{key}: names no model; give {key}.path, or {key}.architecture with a model_type"
             )
+        if config.tokenizer is not None:
+            load_tokenizer(config.tokenizer, f"{key}.tokenizer")
         return
+    if config.tokenizer is not None:
+        raise ValueError(
+            f"{key}.tokenizer: the model at {key}.path has its own; take it out, or leave the path "
+            "empty for a random start"
+        )
     try:
         AutoConfig.from_pretrained(
             resolve_path(config.path), revision=config.revision, trust_remote_code=False

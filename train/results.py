@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import envs
 import rewards
+from envs.agents import num_weights
 from envs.ensemble import Ensemble
 from rewards.types import LikelihoodScorer
 from train import ranks
@@ -57,7 +58,9 @@ def evaluate(run: Run, policies: Mapping[str, ModelConfig]) -> Evaluation:
     agents = {name: _planner(run, policy) for name, policy in made.items()}
     sft = None if run.sft_baseline is None else _sft_writer(run, run.sft_baseline)
     journal = open_journal(run)
-    evaluator = Evaluator(episodes, run.shared_reward, config, run.config.seed, journal)
+    # What lies in a pool is not told of.
+    weights = num_weights(run.writer[0]) if run.pooled is None else None
+    evaluator = Evaluator(episodes, run.shared_reward, config, run.config.seed, journal, weights)
     second = _second(run)
     players = (run.player, agents, run.config.sampling)
     evaluation = agents_table(evaluator, *players, run.progress, sft, second)

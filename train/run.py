@@ -16,6 +16,7 @@ from envs.collaboration.collaboration import Collaboration
 from envs.ensemble import Ensemble
 from envs.solo import SoloPlanner
 from envs.types import GENERATOR, Episode, Source, Split
+from envs.voices import voices
 from rewards.likelihood.model_limits import context_window
 from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.stores.likelihood_store import DiskLikelihoodStore
@@ -28,7 +29,7 @@ from train.cache import Cache
 from train.config.build import build
 from train.ensembles.shelf import Shelf, Writer, check_ensemble
 from train.episode_order import EpisodeOrder
-from train.frozen import load_frozen
+from train.frozen import load_frozen, on_device
 from train.models import check_model, load_model
 from train.preemption import StopSignals
 from train.progress import ProgressDisplay
@@ -181,7 +182,23 @@ class Run:
 
         load = {name: partial(bring, name, writer) for name, writer in config.writers.items()}
         own = {GENERATOR: lambda: self._dressed(*self.writer, config.generator)}
-        return Shelf(own | load, partial(self._dressed, limits=config.generator), config.scorer)
+        dress = partial(self._dressed, limits=config.generator)
+        policy = None if self.agent == self.generator else lambda: dress(*self._chooser())
+        return Shelf(own | load, dress, config.scorer, policy)
+
+    @property
+    def agent(self) -> ModelConfig:
+        """The policy as an ensemble asks it: trained by an earlier run, or what it was before."""
+        return self.kept.get("policy") or self.base_policy
+
+    def _chooser(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        model, tokenizer = load_model(self.agent.to_train, "policy.model")
+        if voices(model):
+            raise ValueError(
+                "env.router: the policy speaks with adapters by role, and none of its roles is to "
+                "choose a writer; take env.router=encoder, or policy.lora.per_role=false"
+            )
+        return on_device(model), tokenizer
 
     @cached_property
     def writers(self) -> dict[str, ModelConfig]:

@@ -48,12 +48,15 @@ class ModelConfig:
     """Of a random start: `model_type` and the fields of its transformers config."""
     vocab_size: Annotated[int, Field(ge=300)] = 800
     """Of a random start: size of the byte-level BPE tokenizer that is trained on the corpus."""
+    tokenizer: str | None = None
+    """Of a random start: folder or Hub id of the model whose tokenizer it takes, so that models of
+    several sizes speak of the same tokens; empty to train one on the corpus."""
     attn_implementation: str | None = None
     """transformers' name of the attention kernel; empty for its own choice."""
 
     def at(self, folder: Path) -> ModelConfig:
         """The same settings for weights that lie in `folder`."""
-        return replace(self, path=str(folder), revision=None, adapter=None)
+        return replace(self, path=str(folder), revision=None, adapter=None, tokenizer=None)
 
     @property
     def to_train(self) -> ModelConfig:

@@ -55,11 +55,12 @@ def random_model(
     architecture: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> PreTrainedModel:
     """A causal language model of a transformers `model_type` with random weights, in fp32."""
+    begin = tokenizer.bos_token_id
     config = AutoConfig.for_model(
         **architecture,
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.convert_tokens_to_ids(ROLES[1]),
+        bos_token_id=tokenizer.convert_tokens_to_ids(ROLES[1]) if begin is None else begin,
         eos_token_id=tokenizer.eos_token_id,
     )
     with torch.random.fork_rng():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,13 @@ from rewards.encode import GeneratorEncoder
 from train import models, ranks, samples, scratch, supervised, zero
 from train.cache import Cache, digest, source_fingerprint
 from train.config.build import build
-from train.models import check_tokenizer, load_model, model_digest, save_model
+from train.models import (
+    check_tokenizer,
+    load_model,
+    load_tokenizer,
+    model_digest,
+    save_model,
+)
 from train.progress import Advance, ProgressDisplay
 from train.schema import GeneratorConfig, ModelConfig, RunConfig
 from train.settings.supervised import SupervisedSettings
@@ -55,11 +61,12 @@ class Stages:
         """A frozen writer of chapters: given by path, or trained here and kept."""
         if not config.is_trained:
             return config.model
+        origin = config.model.path or config.model.tokenizer
         with self.progress.waiting(f"read what {name} learns from"):
             phases = self._phase_samples(config)
             key = {
                 "generator": asdict(config),
-                "model": model_digest(config.model) if config.model.path else None,
+                "model": model_digest(replace(config.model, path=origin)) if origin else None,
                 "prompts": asdict(self.config.prompts),
                 "data": _content(self.source.writing_samples(), self._demonstrations()),
                 "phases": [_content(pairs) for pairs in phases],
@@ -145,11 +152,7 @@ class Stages:
         if config.model.path is not None:
             model, tokenizer = load_model(config.model.to_train, f"{name}.model")
         else:
-            answers = [answer for _, answer in self._demonstrations()]
-            texts = samples.corpus(
-                self.config.prompts, pairs[:CORPUS_SAMPLES], answers[: CORPUS_SAMPLES // 4]
-            )
-            tokenizer = scratch.train_tokenizer(texts, config.model.vocab_size)
+            tokenizer = self._tokenizer(name, config.model, pairs)
             model = scratch.random_model(config.model.architecture, tokenizer, self.config.seed)
         check_tokenizer(model, tokenizer, f"{name}.model")
         contexts = [episode.context for episode, _ in pairs]
@@ -173,6 +176,16 @@ class Stages:
             found = partial(samples.writing_samples, encoder, shown, phase.plan_token_weight)
             self._fit(model, tokenizer, found, phase, f"{name}, writing {number}")
         save_model(model, tokenizer, folder)
+
+    def _tokenizer(self, name: str, model: ModelConfig, pairs: Texts) -> PreTrainedTokenizerBase:
+        """Of a random start: that of another model, or one that is trained on the corpus."""
+        if model.tokenizer is not None:
+            return load_tokenizer(model.tokenizer, f"{name}.model.tokenizer")
+        answers = [answer for _, answer in self._demonstrations()]
+        texts = samples.corpus(
+            self.config.prompts, pairs[:CORPUS_SAMPLES], answers[: CORPUS_SAMPLES // 4]
+        )
+        return scratch.train_tokenizer(texts, model.vocab_size)
 
     def _fit(
         self,

@@ -11,6 +11,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
+from envs.agents import num_weights
+
 GB = 10**9
 # Dense bfloat16 peaks in 10^12 operations a second, of the makers' data sheets, by a part of the
 # name that torch gives.
@@ -48,7 +50,7 @@ class Throughput(TrainerCallback):
         # An actor and a critic may be one module.
         model = getattr(given["model"], "policy", given["model"])
         # Under ZeRO-3 a process holds a part of each weight, which knows how many it has.
-        self._num_weights = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters())
+        self._num_weights = num_weights(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         peaks = gather_object([memory_bytes()])

@@ -30,7 +30,7 @@ from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
 from rewards.types import Likelihood, ScoreRequest
 from rewards.weighted_sum import WeightedTerm
-from train.analysis.rows import Evaluation
+from train.analysis.rows import Evaluation, operations_of
 from train.evaluation.agents import agents_table
 from train.evaluation.contestants import Planner, Second, Writer
 from train.evaluation.controls import shuffled_plans
@@ -107,6 +107,24 @@ def test_the_table_has_every_agent_control_and_reference(
     assert {(row["episodes"], row["books"]) for row in written["rows"]} == {(6, 3)}
     assert written["rows"][1]["decoding"] == "sampled"
     assert "decoding" not in written["rows"][-1]
+
+
+def test_operations_count_the_agent_and_a_generator_whose_size_is_known(
+    evaluator: Callable[..., Evaluator], agents: dict[str, Planner]
+) -> None:
+    told = evaluator()
+    told.generator_weights = 1_000
+    found = agents_table(told, SOLO, agents, SAMPLING, QUIET).row("trained", "sampled").play
+    assert found is not None
+    writing, planning = (
+        found[f"cost/{name}/read_tokens"] + found[f"cost/{name}/generated_tokens"]
+        for name in ("generator", "policy")
+    )
+    weights = sum(p.numel() for p in agents["trained"].load()[0].parameters())
+    expected = 2e-9 * (1_000 * writing + weights * planning)
+    assert operations_of(found) == pytest.approx(expected)
+    untold = agents_table(evaluator(), SOLO, agents, SAMPLING, QUIET).row("trained", "sampled").play
+    assert untold is not None and operations_of(untold) is None
 
 
 def test_a_collaboration_is_measured_by_its_agent_alone_with_as_many_tokens(

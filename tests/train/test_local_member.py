@@ -78,7 +78,9 @@ def test_a_member_plays_its_role_and_its_cost_is_its_own(
     (rollout,) = env.play([make_episode()], policy)
     assert [turn.member for turn in rollout.turns][:2] == ["policy", "ann"]
     read = sum(t.reply.usage.read_tokens for t in rollout.turns if t.member == "ann")
-    assert rollout.costs["ann"] == Cost(1, read, 5)
+    weights = sum(weight.numel() for weight in policy.model.parameters())
+    operations = pytest.approx(2 * weights * (read + 5) / 1e9)
+    assert rollout.costs["ann"] == Cost(1, read, 5, giga_operations=operations)
 
 
 def test_a_member_that_is_not_there_is_refused_before_it_is_asked() -> None:

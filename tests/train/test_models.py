@@ -34,6 +34,15 @@ def test_a_saved_model_is_loaded_as_it_was(
     assert loaded.chat_template == tokenizer.chat_template
 
 
+def test_a_tokenizer_belongs_to_a_random_start_and_has_to_be_there(folder: Path) -> None:
+    llama = {"model_type": "llama"}
+    check_model(ModelConfig(architecture=llama, tokenizer=str(folder)), "writers.small.model")
+    with pytest.raises(ValueError, match=r"small\.model\.tokenizer: no tokenizer at 'nowhere/at"):
+        check_model(ModelConfig(architecture=llama, tokenizer="nowhere/at/all"), "small.model")
+    with pytest.raises(ValueError, match=r"generator\.model\.tokenizer: .* has its own"):
+        check_model(ModelConfig(path=str(folder), tokenizer=str(folder)), "generator.model")
+
+
 def test_a_model_is_loaded_in_the_precision_that_was_asked_for(folder: Path) -> None:
     model, _ = load_model(ModelConfig(path=str(folder), dtype="bfloat16"), "generator.model")
     assert model.dtype == torch.bfloat16

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs.sources.storyworld import StoryWorldSource
 from train.cache import Cache
+from train.models import resolve_path
 from train.progress import Advance, ProgressDisplay
 from train.schema import (
     GeneratorConfig,
@@ -149,6 +150,22 @@ def test_a_given_model_is_taken_as_it_is(
     )
     assert stages.generator() == stages.warm_start(given) == given
     assert stages.sft_baseline(given) is None
+
+
+def test_a_random_start_takes_the_tokenizer_of_another_model(
+    config: RunConfig, world: StoryWorldSource, tmp_path: Path
+) -> None:
+    model = ModelConfig(architecture=ARCHITECTURE, tokenizer="assets/storyworld")
+    writer = replace(config.generator, model=model)
+    stages = Stages(config, world, Cache(tmp_path), Titles(), "In summary:")
+    made = stages.writer("small", writer)
+    assert made.tokenizer is None
+    own, other = (
+        AutoTokenizer.from_pretrained(resolve_path(str(path)))
+        for path in (made.path, "assets/storyworld")
+    )
+    assert own.get_vocab() == other.get_vocab()
+    assert AutoModelForCausalLM.from_pretrained(made.path).config.vocab_size == len(other)
 
 
 def test_plain_from_pretrained_loads_what_a_stage_made(

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from envs.types import Cost, Episode, PlanStatus
+from envs.types import Cost, Episode, PlanStatus, giga_operations
 from rewards.improvement import improvement_percent
 from rewards.types import Likelihood, ScoreRequest
 from train.analysis.breakdown import Part, breakdown
@@ -234,10 +234,13 @@ def is_ahead(whole: float, alone: Iterable[float]) -> bool:
     return whole > max(alone) + ROUNDING
 
 
-def writing_cost(request: ScoreRequest) -> Cost:
-    """What it takes to write a chapter of the length of the author's as it is scored."""
-    read = len(request.prefix_ids) + len(request.guidance_ids)
-    return Cost(1, read, len(request.gold_ids))
+def writing_cost(request: ScoreRequest, num_weights: int | None) -> Cost:
+    """What it takes a writer of that many weights to write a chapter of the length of the author's
+    as it is scored; None where they are not known.
+    """
+    read, written = len(request.prefix_ids) + len(request.guidance_ids), len(request.gold_ids)
+    operations = giga_operations(num_weights or 0, read + written)
+    return Cost(1, read, written, giga_operations=operations)
 
 
 def costs_in_play(costs: Mapping[str, Cost]) -> dict[str, float]:
@@ -253,6 +256,15 @@ def tokens_of(play: Mapping[str, float], done: Literal["read", "generated"]) -> 
     """What all members together read or generated; None where nobody is said to have."""
     found = [v for name, v in play.items() if re.fullmatch(f"cost/.*/{done}_tokens", name)]
     return sum(found) if found else None
+
+
+def operations_of(play: Mapping[str, float]) -> float | None:
+    """10^9 operations of all members together; None where one who did something does not tell."""
+    costs = [re.fullmatch(r"cost/(.*)/(?:read|generated)_tokens", name) for name in play]
+    members = {cost[1] for cost in costs if cost and play[cost[0]]}
+    found = [play.get(f"cost/{member}/giga_operations") for member in members]
+    known = [operations for operations in found if operations is not None]
+    return sum(known) if known and len(known) == len(found) else None
 
 
 def mean_of(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:

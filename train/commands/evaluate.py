@@ -54,6 +54,8 @@ def run(config: DictConfig) -> None:
     is_trained = trained is not None
     prepared = Run.prepare(settings, ProgressDisplay(), kept, is_trained=is_trained)
     is_ensemble = isinstance(prepared.env, Ensemble)
+    if trained is not None:
+        prepared = with_policy(prepared, trained)
     if is_ensemble and checkpoint is not None:
         raise ValueError("checkpoint: an ensemble has none; leave it out")
     policies = {}
@@ -114,6 +116,16 @@ def _training(settings: RunConfig) -> dict[str, object]:
             for name, writer in settings.writers.items()
         },
     }
+
+
+def with_policy(prepared: Run, trained: RunFolder) -> Run:
+    """The same, and where its ensemble asks the policy and the run has trained one, with that."""
+    from envs.ensemble import Ensemble
+
+    env, place = prepared.env, trained.policy_dir
+    if not isinstance(env, Ensemble) or not env.asks_policy or not place.is_dir():
+        return prepared
+    return replace(prepared, kept={**prepared.kept, "policy": policy_at(place, prepared, trained)})
 
 
 def find_checkpoints(

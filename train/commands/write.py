@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from envs.sampling import Sampling
-from train.commands.evaluate import find_checkpoint, kept_models, policy_at
+from train.commands.evaluate import find_checkpoint, kept_models, policy_at, with_policy
 from train.config.validate import parse, plain
 from train.files import write_text
 from train.progress import ProgressDisplay
@@ -62,6 +62,8 @@ def run(config: DictConfig) -> None:
     if isinstance(prepared.env, Ensemble):
         if asked.checkpoint is not None:
             raise ValueError("checkpoint: an ensemble has none; leave it out")
+        if trained is not None:
+            prepared = with_policy(prepared, trained)
         earlier = trained and trained.path
         written = write_together(prepared, earlier, asked.book, asked.chapter, asked.writing)
     else:

@@ -15,12 +15,12 @@ from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from envs.cascade import Cascade
-from envs.types import GENERATOR, Cost, Episode
+from envs.types import GENERATOR, Cost, Episode, giga_operations
 from train.ensembles.drafts import disagreement, drafts
 from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
 from train.ensembles.sharing import in_shares
-from train.ensembles.shelf import ROUTER, Shelf
-from train.ensembles.worth import Worth, context_features, giga_operations
+from train.ensembles.shelf import ROUTER, Shelf, in_order
+from train.ensembles.worth import Worth, context_features
 
 KEPT = "cascade.safetensors"
 # Shares of chapters handed on that are tried when thresholds are set.
@@ -61,17 +61,13 @@ class Cascaded:
 
     def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
         """It costs the drafts of all writers who were asked, and the chapter of the last."""
-        found = []
-        for stage, episode in zip(self.stopped_at(episodes), episodes, strict=True):
-            asked = writing_costs(self.shelf, self.writers[: stage + 1], episode)
-            for place, name in enumerate(self.writers[: stage + 1]):
-                own = asked[name]
-                drafted = _draft_cost(self.env, own) if place < len(self.writers) - 1 else Cost()
-                asked[name] = drafted + own if place == stage else drafted
-            if self.env.signal == "quality":
-                asked[ROUTER] = reading_cost(self.shelf, episode)
-            found.append(Decision(written_by(self.writers[stage]), asked))
-        return found
+        return [
+            Decision(
+                written_by(self.writers[stage]),
+                costs_of_asking(self.env, self.shelf, self.writers, stage, episode),
+            )
+            for stage, episode in zip(self.stopped_at(episodes), episodes, strict=True)
+        ]
 
     def save(self, folder: Path) -> None:
         kept = {**self.estimates, "thresholds": torch.tensor(self.thresholds, dtype=torch.float64)}
@@ -138,7 +134,7 @@ def fit(
     uncut = Cascaded(env, shelf, writers, (0.0,) * (len(writers) - 1), estimates, seed)
     doubts = uncut.doubts(validation)
     worth = Worth.of(shelf, writers, validation)
-    spent = torch.stack([_asking(env, shelf, writers, e) for e in validation])
+    spent = torch.tensor([_operations(env, shelf, writers, e) for e in validation])
     return replace(uncut, thresholds=calibrated(doubts, worth.gains_EW, spent, env.budget))
 
 
@@ -174,6 +170,8 @@ def calibrated(
     `spent_EW[e, w]` is what chapter e costs where writer w keeps it. Every stage hands on the same
     share of what reaches it; all shares in hundredths are tried.
     """
+    # In float64: sums of single precision differ by their order, and the least is always allowed.
+    spent_EW = spent_EW.double()
     least, most = spent_EW[:, 0].mean(), spent_EW[:, -1].mean()
     allowed = least + budget * (most - least)
     best, found = -torch.inf, None
@@ -219,32 +217,41 @@ def _estimates(
     return {"weights": torch.stack(weights), "bias": torch.tensor(bias)}
 
 
-def _asking(env: Cascade, shelf: Shelf, writers: Sequence[str], episode: Episode) -> Tensor:
-    """[W]: 10^9 operations of this chapter, by the writer who keeps it."""
-    costs, drafted = [], 0.0
+def costs_of_asking(
+    env: Cascade, shelf: Shelf, writers: Sequence[str], stage: int, episode: Episode
+) -> dict[str, Cost]:
+    """What a chapter takes of each writer, where the one at that place keeps it."""
+    costs: dict[str, Cost] = {}
+    for place, name in enumerate(writers[: stage + 1]):
+        costs[name] = (
+            Cost() if place == len(writers) - 1 else _draft_cost(env, shelf, name, episode)
+        )
+        if place == stage:
+            costs[name] += writing_costs(shelf, [name], episode)[name]
     if env.signal == "quality":
-        whole = writing_costs(shelf, [GENERATOR], episode)[GENERATOR]
-        tokens = whole.read_tokens + whole.generated_tokens
-        read = reading_cost(shelf, episode).read_tokens
-        drafted = giga_operations(shelf, GENERATOR, episode) * read / tokens
-    for place, name in enumerate(writers):
-        whole = giga_operations(shelf, name, episode)
-        own = writing_costs(shelf, [name], episode)[name]
-        per_token = whole / (own.read_tokens + own.generated_tokens)
-        if place < len(writers) - 1:
-            draft = _draft_cost(env, own)
-            drafted += per_token * (draft.read_tokens + draft.generated_tokens)
-        costs.append(drafted + whole)
-    return torch.tensor(costs)
+        costs[ROUTER] = reading_cost(shelf, episode)
+    return costs
 
 
-def _draft_cost(env: Cascade, own: Cost) -> Cost:
+def _operations(
+    env: Cascade, shelf: Shelf, writers: Sequence[str], episode: Episode
+) -> list[float]:
+    """10^9 operations of this chapter, by the writer who keeps it."""
+    asked = [costs_of_asking(env, shelf, writers, place, episode) for place in range(len(writers))]
+    return [sum(cost.giga_operations for cost in costs.values()) for costs in asked]
+
+
+def _draft_cost(env: Cascade, shelf: Shelf, writer: str, episode: Episode) -> Cost:
     count = env.num_drafts if env.signal == "agreement" else 1
-    return Cost(count, count * own.read_tokens, count * env.draft_tokens)
+    read = count * writing_costs(shelf, [writer], episode)[writer].read_tokens
+    said = count * env.draft_tokens
+    operations = giga_operations(shelf.num_weights(writer), read + said)
+    return Cost(count, read, said, giga_operations=operations)
 
 
 def _in_order(env: Cascade, shelf: Shelf) -> tuple[str, ...]:
-    writers = shelf.chosen(env.writers)
+    """Who is asked first, and who next: as named, or the smallest first."""
+    writers = in_order(env, shelf)
     if len(writers) < 2:
         raise ValueError("env.writers: a cascade hands on to another writer; name two or more")
     return writers

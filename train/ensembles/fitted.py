@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envs.ensemble import Ensemble
-from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome
+from envs.types import GENERATOR, Choice, Cost, Episode, Guidance, Outcome, giga_operations
 from train.analysis.rows import writing_cost
 from train.ensembles.shelf import Shelf
 
@@ -73,9 +73,14 @@ def writing_costs(shelf: Shelf, writers: Sequence[str], episode: Episode) -> dic
     """What it takes these writers to write a chapter of the length of the author's, each token read
     and written by all of them.
     """
-    return {name: writing_cost(shelf.request(name, episode)) for name in writers}
+    return {
+        name: writing_cost(shelf.request(name, episode), shelf.num_weights(name))
+        for name in writers
+    }
 
 
 def reading_cost(shelf: Shelf, episode: Episode) -> Cost:
     """What it takes the generator to read the context, for whoever decides by its state."""
-    return replace(writing_cost(shelf.request(GENERATOR, episode)), generated_tokens=0)
+    whole = writing_cost(shelf.request(GENERATOR, episode), None)
+    operations = giga_operations(shelf.num_weights(GENERATOR), whole.read_tokens)
+    return replace(whole, generated_tokens=0, giga_operations=operations)

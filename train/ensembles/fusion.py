@@ -19,6 +19,7 @@ from rewards.fused_request import fused_request
 from rewards.likelihood.known import frozen
 from rewards.likelihood.mixture import MixtureScorer
 from rewards.types import ScoreRequest
+from train.analysis.rows import writing_cost
 from train.ensembles.fitted import Decision
 from train.ensembles.fusion_learning import FusionLoss, HeldChapter, learn, search
 from train.ensembles.fusion_rules import FusionRule, Numbers, Seats, Sizes
@@ -68,7 +69,7 @@ class FittedFusion:
         rows = scorer.readings(fused_request(self.shelf.request, episode, outcome))
         costs: dict[str, Cost] = {}
         for writer, row in zip(self.seats.writers, rows, strict=True):
-            cost = Cost(1, len(row.prefix_ids), len(row.gold_ids))
+            cost = writing_cost(row, self.shelf.num_weights(writer))
             costs[writer] = costs.get(writer, Cost()) + cost
         return costs
 

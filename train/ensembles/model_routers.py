@@ -1,4 +1,4 @@
-"""Routers that are language models: a copy of the generator, trained as a whole to choose."""
+"""Routers that are language models: a copy of the generator or of the policy, trained to choose."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from envs.agents import num_weights
 from envs.routing import Routing
-from envs.types import GENERATOR, Episode
+from envs.types import GENERATOR, Cost, Episode, giga_operations
 from rewards.likelihood.logits import body, family_logits
 from rewards.types import TokenIds
 from train.ensembles.routers import fit_router
@@ -69,12 +70,12 @@ def network(env: Routing, shelf: Shelf, writers: Sequence[str], seed: int) -> En
     Raises:
         ValueError: a writer's name is the beginning of another's, as the model would read them.
     """
-    model = shelf.model(GENERATOR)
     if env.router == "encoder":
+        model = shelf.model(GENERATOR)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return Encoder(model, len(writers)).to(model.device)
-    tokenizer = shelf.tokenizer(GENERATOR)
+    tokenizer = shelf.policy.tokenizer
     names = [tuple(tokenizer(name, add_special_tokens=False)["input_ids"]) for name in writers]
     for i, one in enumerate(names):
         for j, other in enumerate(names):
@@ -83,7 +84,7 @@ def network(env: Routing, shelf: Shelf, writers: Sequence[str], seed: int) -> En
                     f"writers: the tokens of the name {writers[j]!r} begin with those of "
                     f"{writers[i]!r}, so the policy cannot choose between them; rename one"
                 )
-    return AsksByName(model, names)
+    return AsksByName(shelf.policy.model, names)
 
 
 def fit(
@@ -115,10 +116,18 @@ def scores(network: Encoder | AsksByName, rows: Sequence[TokenIds], batch_size: 
     return torch.cat([network(rows[start : start + batch_size]) for start in batches]).cpu()
 
 
-def context_rows(shelf: Shelf, episodes: Sequence[Episode]) -> list[TokenIds]:
-    """What the generator reads before the chapter."""
-    requests = [shelf.request(GENERATOR, episode) for episode in episodes]
+def context_rows(env: Routing, shelf: Shelf, episodes: Sequence[Episode]) -> list[TokenIds]:
+    """What the router reads before the chapter: the generator's prompt, in the router's tokens."""
+    reader = shelf.policy if env.asks_policy else shelf.writer(GENERATOR)
+    requests = [reader.encoder.request(episode) for episode in episodes]
     return [request.prefix_ids + request.guidance_ids for request in requests]
+
+
+def reading_cost(network: Encoder | AsksByName, row: TokenIds) -> Cost:
+    """What it takes to choose: the context is read once, or once with each name behind it."""
+    names = network.names if isinstance(network, AsksByName) else ((),)
+    tokens = sum(len(row) + len(name) for name in names)
+    return Cost(1, tokens, 0, giga_operations=giga_operations(num_weights(network), tokens))
 
 
 def save(network: nn.Module, folder: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from envs.routing import Routing
-from envs.types import GENERATOR, Episode
+from envs.types import GENERATOR, Cost, Episode
 from train.ensembles import model_routers
 from train.ensembles.fitted import Decision, reading_cost, writing_costs, written_by
 from train.ensembles.routers import Arrays, by_features, names_of
@@ -35,6 +35,10 @@ class ByFeatures:
         features_ED = context_features(self.shelf, episodes)
         return by_features(self.env, self.seed).scores(self.arrays, features_ED)
 
+    def cost(self, episode: Episode) -> Cost:
+        """Of choosing: the generator reads the context."""
+        return reading_cost(self.shelf, episode)
+
     def save(self, folder: Path) -> None:
         save_file({k: v.contiguous() for k, v in self.arrays.items()}, folder / ARRAYS)
 
@@ -49,10 +53,15 @@ class ByModel:
     network: model_routers.Encoder | model_routers.AsksByName
 
     def scores(self, episodes: Sequence[Episode]) -> Tensor:
-        rows = model_routers.context_rows(self.shelf, episodes)
+        rows = model_routers.context_rows(self.env, self.shelf, episodes)
         return in_shares(
             rows, lambda some: model_routers.scores(self.network, some, self.env.batch_size)
         )
+
+    def cost(self, episode: Episode) -> Cost:
+        """Of choosing: the router reads the context."""
+        (row,) = model_routers.context_rows(self.env, self.shelf, [episode])
+        return model_routers.reading_cost(self.network, row)
 
     def save(self, folder: Path) -> None:
         model_routers.save(self.network, folder)
@@ -65,12 +74,12 @@ class Routed:
     router: ByFeatures | ByModel
 
     def decide(self, episodes: Sequence[Episode]) -> list[Decision]:
-        """The router reads the context once more than the writer, who writes the chapter."""
+        """The router reads the context beside the writer, who writes the chapter."""
         shelf, found = self.router.shelf, []
         chosen = names_of(self.router.writers, self.router.scores(episodes))
         for name, episode in zip(chosen, episodes, strict=True):
             cost = writing_costs(shelf, [name], episode)
-            costs = {**cost, ROUTER: reading_cost(shelf, episode)}
+            costs = {**cost, ROUTER: self.router.cost(episode)}
             found.append(Decision(written_by(name), costs))
         return found
 
@@ -93,7 +102,9 @@ def fit(
     )
     if env.router in ("encoder", "policy"):
         network = model_routers.network(env, shelf, writers, seed)
-        rows, val_rows = (model_routers.context_rows(shelf, some) for some in (train, validation))
+        rows, val_rows = (
+            model_routers.context_rows(env, shelf, some) for some in (train, validation)
+        )
         model_routers.fit(network, rows, worth_EW, val_rows, val_worth_EW, env, seed)
         return Routed(ByModel(env, shelf, writers, network))
     features, val_features = (context_features(shelf, some) for some in (train, validation))

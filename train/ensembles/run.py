@@ -25,7 +25,7 @@ from train.analysis.rows import (
 )
 from train.cache import digest, source_fingerprint
 from train.ensembles.fitted import Fitted, learner_of, writing_costs, written_by
-from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import Shelf, in_order
 from train.evaluation.ensembles import Made, ensemble_table
 from train.evaluation.evaluator import Evaluator
 from train.files import copy_folder, read_json, write_json
@@ -101,6 +101,7 @@ def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
         "env": run.config.env,
         "generator": model_digest(run.generator),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
+        **({"policy": model_digest(run.agent)} if env.asks_policy else {}),
     }
     # In JSON's own types, as it is read again.
     about = json.loads(json.dumps(about))
@@ -160,7 +161,7 @@ def _without(env: Ensemble, shelf: Shelf, name: str, seed: int) -> Ensemble:
     Raises:
         ValueError: it cannot do without, which is found out before anything is fitted.
     """
-    others = tuple(other for other in shelf.chosen(env.writers) if other != name)
+    others = tuple(other for other in in_order(env, shelf) if other != name)
     try:
         some = replace(env, writers=others, leave_one_out=False)
         learner_of(some).untrained(some, shelf, seed)

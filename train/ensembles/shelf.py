@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from transformers import (
@@ -12,6 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from envs.agents import num_weights
 from envs.ensemble import Ensemble
 from envs.types import GENERATOR, Episode
 from rewards.encode import GeneratorEncoder
@@ -48,7 +50,8 @@ class Shelf:
     """Writers by name, and their scorer: a request goes to the writer, or the writers, it names.
 
     The first is the reference: improvement is counted against it, on its tokens. `load` brings each
-    writer; `dress` makes one of a model that was put together here.
+    writer; `dress` makes one of a model that was put together here. `policy` brings the agent, laid
+    out as a writer, for who chooses among writers with it; where there is none, the reference is.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Shelf:
         load: Mapping[str, Callable[[], Writer]],
         dress: Dress,
         scorer: ScorerConfig | None = None,
+        policy: Callable[[], Writer] | None = None,
     ) -> None:
         assert next(iter(load)) == GENERATOR
         self._load = dict(load)
         self._dress = dress
         self._config = scorer or ScorerConfig()
+        self._bring_policy = policy
         self._loaded: dict[str, Writer] = {}
         self._together: dict[tuple[str, ...], MixtureScorer] = {}
 
@@ -84,11 +89,24 @@ class Shelf:
             self._loaded[name] = self._load[name]()
         return self._loaded[name]
 
+    @cached_property
+    def policy(self) -> Writer:
+        """The agent, which writes no chapter."""
+        return self._bring_policy() if self._bring_policy else self.writer(GENERATOR)
+
     def model(self, name: str) -> PreTrainedModel:
         return self.writer(name).model
 
     def tokenizer(self, name: str) -> PreTrainedTokenizerBase:
         return self.writer(name).tokenizer
+
+    def num_weights(self, name: str) -> int:
+        """How large this writer is, and so what each of its tokens costs."""
+        return num_weights(self.model(name))
+
+    def smallest_first(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The same writers by what writing costs; of equals, the one that was named first."""
+        return tuple(sorted(names, key=self.num_weights))
 
     def request(self, name: str, episode: Episode, plan: str = "") -> ScoreRequest:
         """The episode as this writer reads it."""
@@ -204,6 +222,12 @@ class Shelf:
             return realigned(own, *ends)
         except ValueError as error:
             raise ValueError(f"episode {episode.episode_id}, writer {name}: {error}") from error
+
+
+def in_order(env: Ensemble, shelf: Shelf) -> tuple[str, ...]:
+    """Who takes part, in the order that the env gives them where nobody named one."""
+    writers = shelf.chosen(env.writers)
+    return shelf.smallest_first(writers) if env.is_smallest_first and not env.writers else writers
 
 
 class _Encoders(Mapping[str, GeneratorEncoder]):

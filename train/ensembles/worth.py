@@ -32,19 +32,12 @@ class Worth:
         for name in writers:
             found = shelf.likelihoods(name, episodes) if name != GENERATOR else plain
             gains.append([improvement_percent(own, p) for own, p in zip(found, plain, strict=True)])
-            costs.append([giga_operations(shelf, name, e) for e in episodes])
+            costs.append([writing_costs(shelf, [name], e)[name].giga_operations for e in episodes])
         return cls(torch.tensor(gains).T.contiguous(), torch.tensor(costs).T.contiguous())
 
     def less_costs(self, weight: float) -> Tensor:
         """[E, W]: improvement less `weight` per cent for each 10^9 operations."""
         return self.gains_EW - weight * self.costs_EW
-
-
-def giga_operations(shelf: Shelf, writer: str, episode: Episode) -> float:
-    """2 · weights · tokens, in 10^9: what a forward pass over context and chapter takes."""
-    cost = writing_costs(shelf, [writer], episode)[writer]
-    weights = sum(p.numel() for p in shelf.model(writer).parameters())
-    return 2e-9 * weights * (cost.read_tokens + cost.generated_tokens)
 
 
 @torch.no_grad()

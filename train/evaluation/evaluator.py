@@ -23,7 +23,10 @@ from train.statistics import Interval, clustered_bootstrap
 
 
 class Evaluator:
-    """Scores one set of unseen episodes; a batch that `journal` holds is taken from there."""
+    """Scores one set of unseen episodes; a batch that `journal` holds is taken from there.
+
+    `generator_weights` says how large the generator is, where that is known.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Evaluator:
         config: EvaluationConfig,
         seed: int,
         journal: Journal | None = None,
+        generator_weights: int | None = None,
     ) -> None:
         if not episodes:
             raise ValueError(
@@ -42,6 +46,7 @@ class Evaluator:
         self.reward = reward
         self.config = config
         self.seed = seed
+        self.generator_weights = generator_weights
         self.journal = journal or Journal(None, {})
         self.genres = read_genres(Path(config.genres) if config.genres else None)
         if self.genres and not {e.book_id for e in self.episodes} & set(self.genres):

@@ -113,7 +113,8 @@ class Plays:
         so that plays that end in plans compare with ensembles, which write.
         """
         request = self.evaluator.reward.encoder.request(attempt.episode, attempt.plan)
-        return costs_in_play({GENERATOR: writing_cost(request)})
+        cost = writing_cost(request, self.evaluator.generator_weights)
+        return costs_in_play({GENERATOR: cost})
 
 
 def _tokens_of_agents(attempt: Attempt) -> float:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import label
-from train.report.leaderboard import Entry, is_on_frontier
+from train.report.leaderboard import Entry, is_by_operations, is_on_frontier, price
 from train.report.runs import Group, ReportedRun
 from train.step_times import PARTS
 
@@ -66,21 +66,26 @@ def figures(groups: Sequence[Group]) -> list[Figure]:
 
 def frontier(entries: Sequence[Entry]) -> Figure:
     """Improvement against what was read and written for it, of several experiments."""
-    known = [e for e in entries if e.tokens is not None]
+    known = [e for e in entries if price(e, entries) is not None]
     known.sort(key=lambda e: -e.improvement.mean)
-    best = [e for e in known if is_on_frontier(e, known)]
     series = [
-        {"name": e.name, "x": [e.tokens], "y": [e.improvement.mean], "on_frontier": e in best}
+        {
+            "name": e.name,
+            "x": [price(e, entries)],
+            "y": [e.improvement.mean],
+            "on_frontier": is_on_frontier(e, entries),
+        }
         for e in known
         if len(known) > 1
     ]
+    unit = "10^9 operations" if is_by_operations(entries) else "tokens read and written"
     return Figure(
         "frontier",
         "Improvement and its cost",
         "Means over the seeds. Further up is better, further left is cheaper. The line joins those "
         "than which none is both better and cheaper; the others are hollow.",
         "points",
-        "tokens read and written for a chapter, by all members",
+        f"{unit} for a chapter, by all members",
         "improvement (%)",
         tuple(series),
         {},

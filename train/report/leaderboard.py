@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from train.analysis.exports import Table, interval, label
-from train.analysis.rows import UNTRAINED, is_ahead, members_of, tokens_of
+from train.analysis.rows import UNTRAINED, is_ahead, members_of, operations_of, tokens_of
 from train.judging.improvements import read_improvements
 from train.report.runs import Group, ReportedRun
 from train.statistics import Interval, clustered_bootstrap
@@ -25,7 +25,8 @@ class Entry:
 
     `gain` is what learning has added, in points. `ahead` is the share of episodes on which the
     whole is better than each of its members alone. Tokens are those that all members and the
-    generator read and write for one chapter; None where a run does not say.
+    generator read and write for one chapter, and operations what these take by the size of each;
+    None where a run does not say.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     ahead: Interval | None
     read_tokens: float | None
     written_tokens: float | None
+    giga_operations: float | None = None
 
     @classmethod
     def of(cls, group: Group) -> Entry:
@@ -62,6 +64,7 @@ class Entry:
             pooled(_is_ahead),
             _mean([tokens_of(row.get("play") or {}, "read") for row in best]),
             _mean([tokens_of(row.get("play") or {}, "generated") for row in best]),
+            _mean([operations_of(row.get("play") or {}) for row in best]),
         )
 
     @property
@@ -79,7 +82,8 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
     """
     columns = (
         *("experiment", "env", "improvement (%)", "95 %", "gained by learning", "95 % of it"),
-        *("ahead of every member", "tokens read", "tokens written", "on the frontier"),
+        *("ahead of every member", "tokens read", "tokens written", "10^9 operations"),
+        "on the frontier",
     )
     rows = [
         (
@@ -90,6 +94,7 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
                 UNKNOWN if tokens is None else f"{tokens:.0f}"
                 for tokens in (e.read_tokens, e.written_tokens)
             ),
+            UNKNOWN if e.giga_operations is None else f"{e.giga_operations:.3g}",
             "yes" if is_on_frontier(e, entries) else "",
         )
         for e in sorted(entries, key=lambda e: -e.improvement.mean)
@@ -97,14 +102,28 @@ def leaderboard(entries: Sequence[Entry]) -> Table:
     return columns, rows
 
 
+def is_by_operations(entries: Sequence[Entry]) -> bool:
+    """Whether all who say what they cost say it in operations, so that these are compared."""
+    said = [entry for entry in entries if entry.tokens is not None]
+    return bool(said) and all(entry.giga_operations is not None for entry in said)
+
+
+def price(entry: Entry, entries: Sequence[Entry]) -> float | None:
+    """What the entry cost in the terms in which all of them are compared: operations or tokens."""
+    return entry.giga_operations if is_by_operations(entries) else entry.tokens
+
+
 def is_on_frontier(own: Entry, entries: Sequence[Entry]) -> bool:
-    place = (own.improvement.mean, own.tokens)
-    return own.tokens is not None and not any(
-        other.tokens is not None
-        and other.improvement.mean >= own.improvement.mean
-        and other.tokens <= own.tokens
-        and (other.improvement.mean, other.tokens) != place
-        for other in entries
+    cost = price(own, entries)
+    if cost is None:
+        return False
+    others = [(e.improvement.mean, price(e, entries)) for e in entries]
+    return not any(
+        spent is not None
+        and gain >= own.improvement.mean
+        and spent <= cost
+        and (gain, spent) != (own.improvement.mean, cost)
+        for gain, spent in others
     )
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from envs.cascade import Cascade, Signal
+from envs.routing import Routing
 from envs.sources.storyworld import StoryWorldSource
 from train.ensembles import cascade
 from train.ensembles.cascade import calibrated, stops
 from train.ensembles.drafts import disagreement, drafts
 from train.ensembles.fitted import written_by
-from train.ensembles.shelf import Shelf
+from train.ensembles.shelf import Shelf, in_order
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MakeShelf = Callable[..., Shelf]
 
@@ -83,6 +89,54 @@ def test_a_cascade_is_the_same_after_it_was_kept(
         assert list(decision.costs) == names[: stop + 1] + router
     before = cascade.untrained(env, shelf, 0)
     assert before.stopped_at(unseen) == [0] * len(unseen)
+
+
+THREE = ("generator", "north", "south")
+
+
+@pytest.mark.parametrize("signal", ["quality", "agreement", "uncertainty"])
+def test_without_a_budget_the_first_writer_writes_every_chapter(
+    signal: Signal, make_shelf: MakeShelf, world: StoryWorldSource
+) -> None:
+    shelf, episodes = make_shelf(), world.episodes("train")
+    env = Cascade(THREE, signal=signal, budget=0, num_drafts=2, draft_tokens=4)
+    fitted = cascade.fit(env, shelf, episodes[:10], episodes[10:18], seed=0)
+    decided = fitted.decide(world.episodes("test"))
+    assert {decision.outcome for decision in decided} == {written_by("generator")}
+
+
+@pytest.mark.parametrize("signal", ["quality", "agreement", "uncertainty"])
+def test_where_every_draft_is_doubted_the_last_writer_writes_every_chapter(
+    signal: Signal, make_shelf: MakeShelf, world: StoryWorldSource
+) -> None:
+    env = Cascade(THREE, signal=signal, num_drafts=2, draft_tokens=4)
+    doubting = replace(cascade.untrained(env, make_shelf(), 0), thresholds=(-math.inf, -math.inf))
+    decided = doubting.decide(world.episodes("test"))
+    assert {decision.outcome for decision in decided} == {written_by("south")}
+    assert all(set(THREE) <= set(decision.costs) for decision in decided)
+
+
+def test_with_a_whole_budget_all_is_handed_on_if_that_gains_most() -> None:
+    doubts = torch.tensor([[0.9, 0.2], [0.1, 0.7], [0.5, 0.5]])
+    gains = torch.tensor([[0.0, 1.0, 2.0]] * 3)
+    spent = torch.tensor([[1.0, 3.0, 6.0]] * 3)
+    assert calibrated(doubts, gains, spent, 1.0) == (-math.inf, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("named", "order"),
+    [((), ("small", "generator", "north", "south")), (("north", "small"), ("north", "small"))],
+)
+def test_the_smallest_writer_is_asked_first_unless_an_order_is_named(
+    named: tuple[str, ...],
+    order: tuple[str, ...],
+    make_shelf: MakeShelf,
+    make_model: Callable[..., PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    shelf = make_shelf(small=(make_model(num_hidden_layers=1), tokenizer))
+    assert cascade.untrained(Cascade(named), shelf, 0).writers == order
+    assert in_order(Routing(), shelf) == shelf.names
 
 
 def test_one_writer_is_no_cascade(make_shelf: MakeShelf) -> None:

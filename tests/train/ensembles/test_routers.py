@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from envs.routing import Router, Routing
 from envs.sources.storyworld import StoryWorldSource
-from envs.types import Choice, Guidance
+from envs.types import Choice, Cost, Guidance
 from train.ensembles import routing
-from train.ensembles.model_routers import AsksByName, network
+from train.ensembles.model_routers import AsksByName, context_rows, network
 from train.ensembles.routers import by_features, chosen_worth, expected_worth
 from train.ensembles.shelf import Shelf
 from train.ensembles.worth import Worth
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FEATURES: list[Router] = ["knn", "domain", "matrix", "mlp"]
 ALL: list[Router] = [*FEATURES, "encoder", "policy"]
@@ -115,6 +120,37 @@ def test_the_policy_asked_by_name_scores_each_name_behind_the_context(
             places = range(len(context) - 1, len(context) + len(name) - 1)
             expected = sum(logits[p, t].item() for p, t in zip(places, name, strict=True))
             assert found[i, j].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_router_by_name_is_a_copy_of_the_policy_and_reads_by_its_tokens(
+    make_shelf: MakeShelf,
+    make_model: Callable[..., PreTrainedModel],
+    other_tokenizer: PreTrainedTokenizerBase,
+    world: StoryWorldSource,
+) -> None:
+    shelf = make_shelf(agent=(make_model(seed=7), other_tokenizer))
+    agent, names = shelf.writer("agent"), ("generator", "north")
+    shelf = Shelf(
+        {n: partial(shelf.writer, n) for n in names}, lambda *_: agent, None, lambda: agent
+    )
+    env, episodes = Routing(router="policy"), world.episodes("test")[:2]
+    asked = network(env, shelf, names, 0)
+    assert isinstance(asked, AsksByName)
+    copied = zip(asked.model.parameters(), agent.model.parameters(), strict=True)
+    assert all(torch.equal(own, its) and own is not its for own, its in copied)
+    assert [tuple(other_tokenizer(name)["input_ids"]) for name in names] == list(asked.names)
+    rows = context_rows(env, shelf, episodes)
+    requests = [agent.encoder.request(episode) for episode in episodes]
+    assert rows == [r.prefix_ids + r.guidance_ids for r in requests]
+    # The context is read with each name behind it.
+    read = 2 * len(rows[0]) + sum(map(len, asked.names))
+    weights = sum(p.numel() for p in agent.model.parameters())
+    decision, _ = routing.untrained(env, shelf, 0).decide(episodes)
+    operations = pytest.approx(2 * weights * read / 1e9)
+    assert decision.costs["router"] == Cost(1, read, 0, giga_operations=operations)
+    # A copy of the generator chooses by the generator's tokens.
+    encoder = Routing(router="encoder")
+    assert context_rows(encoder, shelf, episodes) != rows
 
 
 def test_names_that_begin_alike_are_refused(make_shelf: MakeShelf) -> None:

@@ -205,6 +205,8 @@ def test_writers_of_other_vocabularies_are_refused(
         ({"writers": ("a", "b"), "start": (1.0,)}, "1 coefficients for 2 writers"),
         ({"method": "linear", "start": (-0.5, 1.5)}, "takes shares, none below 0"),
         ({"method": "linear", "start": (0.0, 0.0)}, "shares add up to 0"),
+        ({"method": "linear", "coefficients": "lorahub"}, "choose cma_es or swarm"),
+        ({"method": "slerp", "coefficients": "lorahub"}, "slerp divides them by their sum"),
         ({"coefficients": "swarm", "start": (2.0, 0.0)}, "within ±1.5"),
         ({"coefficients": "cma_es", "budget": 4}, "raise it to 5 or more"),
         ({"coefficients": "gradient", "budget": 2}, "raise it to 3 or more"),

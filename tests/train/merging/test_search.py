@@ -67,9 +67,32 @@ def test_a_bottom_outside_the_bounds_is_met_at_the_bound(name: str) -> None:
 def test_a_swarm_rests_when_nothing_gets_better() -> None:
     evaluations = Evaluations(lambda _: 1.0, budget=10_000)
     swarm(evaluations, [(1.0, 0.0), (0.0, 1.0)], BOUNDS, seed=0, num_particles=4)
-    # The first round sets the best, ten more bring none; the particle that is both the best and the
-    # worst has nowhere to go.
-    assert len(evaluations.known) == 4 + 10 * 3
+    # The first round sets the best, ten more bring none. After five of those each particle goes
+    # back to where it began; from there that which is both best and worst has nowhere to go.
+    assert len(evaluations.known) == 11 * 3 + 6
+
+
+def test_a_swarm_begins_on_its_way_from_one_particle_to_another() -> None:
+    evaluations = Evaluations(lambda _: 1.0, budget=4)
+    swarm(evaluations, [(1.0, 0.0), (0.0, 1.0)], BOUNDS, seed=0, num_particles=2)
+    first, second, moved, _ = evaluations.known
+    assert (first, second) == ((1.0, 0.0), (0.0, 1.0))
+    # It is the best and the worst itself, so nothing but its first speed moves it.
+    assert sum(moved) == pytest.approx(1.0) and 0 < moved[1] < 1
+
+
+def test_particles_are_put_between_two_writers_each() -> None:
+    evaluations = Evaluations(lambda _: 1.0, budget=10)
+    swarm(evaluations, [(1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)], BOUNDS, seed=0)
+    places = list(evaluations.known)
+    assert all(sum(place) == pytest.approx(1.0) for place in places)
+    assert [place.count(0.0) for place in places] == [2] * 3 + [1] * 7
+
+
+def test_a_swarm_of_one_writer_has_nowhere_to_go() -> None:
+    evaluations = Evaluations(lambda _: 1.0, budget=10)
+    swarm(evaluations, [(1.0,)], BOUNDS, seed=0)
+    assert list(evaluations.known) == [(1.0,)]
 
 
 def test_a_point_costs_once_and_its_coefficients_cost_what_lorahub_says() -> None:

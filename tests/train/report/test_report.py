@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from train.analysis.paired import Measurements, compare
+from train.analysis.rows import operations_of
 from train.report.answer import answer, cost
 from train.report.examples import examples
 from train.report.figures import figures
-from train.report.leaderboard import Entry, leaderboard
+from train.report.leaderboard import Entry, is_on_frontier, leaderboard
 from train.report.runs import Group, ReportedRun, grouped
 from train.report.write import write_report
 from train.statistics import Interval
@@ -240,9 +241,40 @@ def test_on_the_frontier_none_is_both_better_and_cheaper(
     sure = "[+5.00, +5.00]", "+15.00", "[+15.00, +15.00]"
     worse = "[-8.00, -8.00]", "+2.00", "[+2.00, +2.00]"
     assert [tuple(row) for row in rows] == [
-        ("good", "SoloPlanner", "+5.00", *sure, "–", "80", "12", "yes"),
-        ("bad", "SoloPlanner", "-8.00", *worse, "–", "80", "12", ""),
+        ("good", "SoloPlanner", "+5.00", *sure, "–", "80", "12", "–", "yes"),
+        ("bad", "SoloPlanner", "-8.00", *worse, "–", "80", "12", "–", ""),
     ]
+
+
+def entry(improvement: float, tokens: float | None, operations: float | None) -> Entry:
+    mean = Interval(improvement, (improvement, improvement))
+    return Entry("one", "Cascade", mean, None, None, tokens, tokens, operations)
+
+
+def test_the_frontier_is_by_operations_where_all_tell_them_and_by_tokens_else() -> None:
+    # A small member reads more, and a token of it costs a tenth.
+    small, large = entry(5.0, 100.0, 2.0), entry(5.0, 50.0, 10.0)
+    assert [is_on_frontier(e, [small, large]) for e in (small, large)] == [True, False]
+    endpoint = entry(1.0, 200.0, None)
+    assert [is_on_frontier(e, [small, large, endpoint]) for e in (small, large, endpoint)] == [
+        *(False, True, False)
+    ]
+    # Who tells neither says nothing of the terms.
+    silent = entry(9.0, None, None)
+    assert [is_on_frontier(e, [small, large, silent]) for e in (small, large, silent)] == [
+        *(True, False, False)
+    ]
+    _, rows = leaderboard([small, endpoint])
+    assert [row[-2] for row in rows] == ["2", "–"]
+
+
+def test_operations_are_told_only_where_every_member_tells_them() -> None:
+    play = {"cost/policy/read_tokens": 50.0, "cost/policy/giga_operations": 2.0}
+    play |= {"cost/router/generated_tokens": 5.0, "cost/router/giga_operations": 0.5}
+    assert operations_of(play) == 2.5
+    assert operations_of(play | {"cost/ann/read_tokens": 0.0}) == 2.5
+    assert operations_of(play | {"cost/ann/read_tokens": 1.0}) is None
+    assert operations_of({}) is None
 
 
 def test_seeds_are_pooled_by_book(read: Callable[..., ReportedRun]) -> None:

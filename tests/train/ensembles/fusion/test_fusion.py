@@ -177,11 +177,17 @@ def test_every_seat_reads_its_prompt_and_writes(
     own = len(request.prefix_ids + request.guidance_ids)
     product = untrained(LogitFusion(rule=Product()), shelf, 0)
     (decision,) = product.decide([episode])
-    assert decision.costs == dict.fromkeys(shelf.names, Cost(1, own, 40))
+
+    def cost(writer: str, calls: int, read: int, written: int) -> Cost:
+        weights = sum(p.numel() for p in shelf.model(writer).parameters())
+        operations = pytest.approx(2 * weights * (read + written) / 1e9)
+        return Cost(calls, read, written, giga_operations=operations)
+
+    assert decision.costs == {name: cost(name, 1, own, 40) for name in shelf.names}
     env = LogitFusion(rule=WithAndWithoutContext(), writers=("generator",))
     both = own + len(bare.prefix_ids + bare.guidance_ids)
     (decision,) = untrained(env, shelf, 0).decide([episode])
-    assert decision.costs == {"generator": Cost(2, both, 80)}
+    assert decision.costs == {"generator": cost("generator", 2, both, 80)}
 
 
 def test_a_writer_with_another_vocabulary_is_refused_unless_read_by_its_strings(
