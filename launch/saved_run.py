@@ -42,7 +42,7 @@ def store_saved_run(
 
     saved = _escaped(RunFolder.open(folder).load_config())
     assert command.saved_run_key is not None
-    own = OmegaConf.load(config_dir / f"{command.config_name}.yaml")
+    own: Any = OmegaConf.load(config_dir / f"{command.config_name}.yaml")
     keys = {override.partition("=")[0] for override in overrides}
     chosen = [group for group in command.saved_run_groups if group in keys]
     node = {
