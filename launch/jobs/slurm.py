@@ -29,7 +29,7 @@ class SlurmBackend:
             job,
             settings,
             options=_options(job, settings),
-            srun=_srun(job, settings.container),
+            srun=_srun(job, settings),
             runner=_runner(settings.container),
             verdict_runner=_verdict_runner(settings.container),
         )
@@ -41,7 +41,10 @@ class SlurmBackend:
         assert isinstance(settings, SlurmSettings)
         told = ask(["sinfo", "--noheader", "--format=%R|%D|%G"], _WHAT_FOR)
         if told.returncode:
-            raise ValueError(f"launch: Slurm does not answer ({one_line(told.stderr)})")
+            raise ValueError(
+                f"launch: Slurm does not answer ({one_line(told.stderr)}); launch from a node of "
+                "its cluster, or see SLURM_CONF"
+            )
         parts = [line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2]
         partitions = sorted({name for name, _, _ in parts})
         wanted = settings.partition
@@ -88,13 +91,12 @@ class SlurmBackend:
 
 def _options(job: Job, settings: SlurmSettings) -> list[str]:
     """The #SBATCH lines."""
-    cpus = settings.cpus_per_process
     named = {
         "job-name": job.folder.run.name,
         "nodes": job.nodes,
         # One task for each node, which starts the processes of its GPUs.
         "ntasks-per-node": 1,
-        "cpus-per-task": cpus * job.processes_per_node if cpus else None,
+        "cpus-per-task": _cpus_per_task(job, settings),
         "gpus-per-node": job.processes_per_node if settings.device == "gpu" else None,
         "mem": settings.memory,
         "partition": settings.partition,
@@ -118,11 +120,19 @@ def _options(job: Job, settings: SlurmSettings) -> list[str]:
     return lines
 
 
-def _srun(job: Job, container: ContainerSettings | None) -> list[str]:
+def _srun(job: Job, settings: SlurmSettings) -> list[str]:
     options = [f"--nodes={job.nodes}", f"--ntasks={job.nodes}", "--ntasks-per-node=1"]
+    cpus = _cpus_per_task(job, settings)
+    # Since 22.05 srun has not taken it over from sbatch: all processes would share one CPU.
+    options += [f"--cpus-per-task={cpus}"] if cpus else []
     # A node without its neighbours would wait for them for ever.
     options.append("--kill-on-bad-exit=1")
-    return options + _pyxis(container)
+    return options + _pyxis(settings.container)
+
+
+def _cpus_per_task(job: Job, settings: SlurmSettings) -> int | None:
+    cpus = settings.cpus_per_process
+    return cpus * job.processes_per_node if cpus else None
 
 
 def _pyxis(container: ContainerSettings | None) -> list[str]:
