@@ -22,6 +22,7 @@ _ENDED = {"Complete", "Failed"}
 # The pods of a runtime for torch, as Kubeflow names them.
 _NODES = "node"
 _TRY = re.compile(r"[EWIF]\d{4} ")
+_JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
 _RESTART_LABEL = "jobset.sigs.k8s.io/restart-attempt"
 
 
@@ -58,6 +59,10 @@ class KubernetesBackend:
 
     def cancel(self, job: Job) -> None:
         _kubectl(*_trainjob(job, "delete"), "--wait=false")
+
+    def log_command(self, job: Job) -> list[str]:
+        where = f"--namespace={job.place['namespace']}"
+        return ["kubectl", "logs", where, f"--selector={_JOB_LABEL}={job.id}", "--prefix"]
 
 
 def _refuse_what_no_pod_finds(job: Job, settings: KubernetesSettings) -> None:

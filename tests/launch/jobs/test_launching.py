@@ -186,6 +186,36 @@ def test_what_kubectl_logs_of_its_tries_is_left_out_of_the_line(
     assert line == "nextchapter launch train: launch: kubectl refused (The connection was refused)"
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["gpus_per_node=8", "nodes=3"], "hardware.nodes: 3 asked for, and the most with 8 GPUs"),
+        (["gpus_per_node=16"], "the largest node of any partition has 8; ask for fewer"),
+        (["gpus_per_node=4", "nodes=6", "launch.partition=big"], "4 GPUs in big are 5; ask for"),
+        (["launch.device=cpu", "nodes=8"], "hardware.nodes: 8 asked for, and the most in any par"),
+        (["launch.partition='big,smal'"], "launch.partition: no 'smal'; did you mean 'small'?"),
+        (["gpus_per_node=4", "nodes=5", "launch.partition='small,big'"], "sbatch refused the job"),
+    ],
+)
+def test_a_job_that_would_wait_for_ever_is_refused_with_what_there_is(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    settings: list[str],
+    says: str,
+) -> None:
+    for name, body in (
+        ("sinfo", "echo 'big|2|gpu:h100:8'; echo 'big|3|gpu:4'; echo 'small|7|(null)'"),
+        ("sbatch", "exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["launch", "train", "launch=slurm", *settings]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
+
+
 def test_gpus_are_counted_as_slurm_writes_them() -> None:
     assert _gpus("gpu:h100:8(S:0-1)") == 8
     assert _gpus("gpu:4,nvme:1") == 4
