@@ -36,7 +36,7 @@ SECONDS_BETWEEN_HANG_LOOKS = 5.0
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read()
+    job = JobFolder(Path(run)).read_on_node()
     node = Node.of_environment(job)
     end = _play(job, node, job.folder.attempt_dir(node.attempt))
     try:

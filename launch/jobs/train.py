@@ -73,12 +73,15 @@ def run(config: DictConfig) -> None:
         try:
             _write(job, launch, backend)
             job = backend.submit(job, launch)
+            job.folder.write(job)
         except BaseException:
+            if job.id is not None:
+                # Without its record nobody could follow it, and no second one would be refused.
+                backend.cancel(job)
             if not settings.resume:
                 shutil.rmtree(job.folder.path, ignore_errors=True)
                 folder.withdraw()
             raise
-        job.folder.write(job)
     shown = settings.resume or settings.run_dir
     print(f"{job.backend} job {job.id}: nextchapter launch status {shown}", flush=True)
     # The run's folder is free again: the job takes it.

@@ -28,7 +28,7 @@ _BYTES_OF_AN_END = 65536
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read()
+    job = JobFolder(Path(run)).read_on_node()
     attempt = os.environ["NEXTCHAPTER_ATTEMPT"]
     status, failure = verdict(job, attempt)
     where = job.folder.attempt_dir(attempt)

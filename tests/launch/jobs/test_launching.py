@@ -95,6 +95,29 @@ def test_a_run_whose_job_sbatch_refuses_is_taken_back(
     assert files(here) == []
 
 
+def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs, here = tmp_path / "programs", tmp_path / "here"
+    programs.mkdir()
+    here.mkdir()
+    for name, body in (
+        ("sinfo", "echo 'gpu|1|gpu:8'"),
+        # From here on there is no room for a file in place of job.json.
+        ("sbatch", f"rm '{here}/r/job/job.json'; mkdir -p '{here}/r/job/job.json/full'; echo 17"),
+        ("scancel", f"echo $1 > '{tmp_path}/cancelled'"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.chdir(here)
+    assert main(["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=r"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "r/job/job.json: " in line
+    assert (tmp_path / "cancelled").read_text() == "17\n"
+    assert files(here) == []
+
+
 def test_a_second_job_in_the_run_of_pods_that_wait_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,15 @@ def test_a_process_whose_error_a_full_disk_cuts_short_ends_its_node(
     _, failure = verdict(job, "a")
     assert failure is not None
     assert failure.message == "a process failed, and its error was cut short, as by a full disk"
+
+
+def test_a_node_that_does_not_see_the_runs_folder_says_so(tmp_path: Path) -> None:
+    environment = {**os.environ, "NEXTCHAPTER_ATTEMPT": "a"}
+    command = [sys.executable, "-P", "-m", "launch.jobs.node", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "job.json is missing" in line and "every node has to see the run's folder" in line
 
 
 def test_a_disk_that_takes_nothing_is_one_line_and_the_job_ends(
