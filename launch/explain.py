@@ -6,6 +6,7 @@ and so is whatever Hydra and OmegaConf raise over a config. Everything else is a
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 
@@ -18,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from train.config.hints import did_you_mean
 from train.monitors.stop import StoppedByMonitor
+
+# A disk, a share of it, or a file that may not become larger.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UnknownSetting(ValueError):
@@ -54,7 +58,8 @@ def explain(error: Exception) -> str:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"{error.full_key}: {reason}" if error.full_key else reason
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
+        remedy = "; make room there, then try again" if error.errno in _FULL else ""
+        return f"{error.filename}: {error.strerror.lower()}{remedy}"
     if isinstance(error.__cause__, OmegaConfBaseException) and isinstance(error, HydraException):
         return f"{_one_line(str(error))} ({explain(error.__cause__)})"
     return _one_line(str(error)) or type(error).__name__

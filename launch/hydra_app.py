@@ -146,6 +146,7 @@ class _Jobs:
     command: Command
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     pid: int = field(default_factory=os.getpid)
+    here_before: set[str] = field(default_factory=lambda: set(os.listdir()))
 
     def run(self, config: DictConfig) -> Any:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -184,6 +185,14 @@ class _Jobs:
             _remove_if_empty(folder)
             if folder.parent.name == self.command.saved_run_output.partition("/")[0]:
                 _remove_if_empty(folder.parent)
+            self._remove_new_parents(folder)
+
+    def _remove_new_parents(self, folder: Path) -> None:
+        """`runs/` goes as well where Hydra made it for this folder alone."""
+        inside = folder.relative_to(Path.cwd()).parts if folder.is_relative_to(Path.cwd()) else ()
+        if inside and inside[0] not in self.here_before:
+            for parent in list(folder.parents)[: len(inside) - 1]:
+                _remove_if_empty(parent)
 
     def _note_trial(self, **told: Any) -> None:
         """Of a sweep, its folder knows what was asked of each job, and what was refused."""

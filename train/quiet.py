@@ -24,7 +24,9 @@ def quiet_libraries() -> None:
 def quiet_loggers() -> None:
     """Of loggers only the errors, before their libraries are loaded: some complain as they are."""
     for name in (
-        *("DeepSpeed", "deepspeed", "trl", "torch.distributed", "httpx", "huggingface_hub"),
+        *("DeepSpeed", "deepspeed", "trl", "torch.distributed", "huggingface_hub"),
+        # Which of them huggingface_hub asks with depends on what is installed.
+        *("httpx", "httpx2"),
         # What transformers sets for it, and the compiler that makes DeepSpeed's kernel for CPUs.
         *("accelerate.accelerator", "compilers.C.base"),
         # peft loads it wherever it is installed; it looks for kernels that this machine cannot run.

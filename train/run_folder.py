@@ -30,6 +30,7 @@ SECONDS_TO_LET_GO = 300
 _SECRETS = ("api_key", "apikey", "password", "secret", "access_token", "auth_token", "hf_token")
 REDACTED = "<redacted>"
 
+_README_NAME, _LOCK_NAME = "README.md", ".lock"
 _README = """\
 # A run of nextchapter
 
@@ -87,18 +88,22 @@ class RunFolder:
             )
         text = _as_saved(config)
         folder.path.mkdir(parents=True, exist_ok=True)
-        # A log file may be there before the run is.
-        others = [p.name for p in folder.path.iterdir() if p.suffix not in (".log", ".lock")]
+        # A log file may be there before the run is, and the lock of one that is about to be.
+        others = [p.name for p in folder.path.iterdir() if not p.name.endswith((".log", ".lock"))]
         if others:
             raise ValueError(
                 f"{folder.path}: is not empty (it holds {sorted(others)[0]}); choose a new folder "
                 "with run_dir=PATH"
             )
         folder._hold()
-        write_json(folder.revision_path, revision())
-        write_text(folder.path / "README.md", _README.format(path=folder.path))
-        # Last, because it is what makes the folder a run.
-        write_text(folder.config_path, text)
+        try:
+            write_json(folder.revision_path, revision())
+            write_text(folder.path / _README_NAME, _README.format(path=folder.path))
+            # Last, because it is what makes the folder a run.
+            write_text(folder.config_path, text)
+        except BaseException:
+            folder.withdraw()
+            raise
         return folder
 
     @classmethod
@@ -155,6 +160,13 @@ class RunFolder:
             raise ValueError(f"{self.config_path}: holds no settings; restore it")
         return config
 
+    def withdraw(self) -> None:
+        """Takes back what `create` made, as where a disk is full; logs of others stay."""
+        # First, because it is what makes the folder a run.
+        for name in (self.config_path.name, self.revision_path.name, _README_NAME, _LOCK_NAME):
+            (self.path / name).unlink(missing_ok=True)
+        self.close()
+
     def close(self) -> None:
         if self._lock is not None:
             self._lock.release()
@@ -172,7 +184,7 @@ class RunFolder:
         self.close()
 
     def _hold(self) -> None:
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / _LOCK_NAME)
         # A job that is started again waits until what is left of its last attempt has saved.
         patience_s = SECONDS_TO_LET_GO if "NEXTCHAPTER_BEAT" in os.environ else 0
         try:

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from train.files import write_json
+from train.files import append_line, write_json
 from train.run_folder import RunFolder
 
 FILE = "trials.jsonl"
@@ -36,11 +35,7 @@ class Trial:
 def note(sweep: Path, number: int, **told: Any) -> None:
     """Adds a line about a trial; processes may do so at once."""
     sweep.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"trial": number, **told}, ensure_ascii=False) + "\n"
-    with (sweep / FILE).open("ab+") as file:
-        # A line that a crash or a full disk cut short spoils no other.
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        file.write((b"" if file.read() in (b"", b"\n") else b"\n") + line.encode("utf-8"))
+    append_line(sweep / FILE, json.dumps({"trial": number, **told}, ensure_ascii=False))
 
 
 def write_end(run: Path, status: int, message: str) -> None:

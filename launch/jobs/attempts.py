@@ -14,7 +14,7 @@ from typing import Any
 
 from launch.cli import EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
 from launch.jobs.job import Job
-from train.files import write_json
+from train.files import append_line, write_json
 
 EXIT_CRASHED = 1
 
@@ -59,8 +59,7 @@ def begin(job: Job, attempt: str) -> None:
         )
     record = {"attempt": attempt, "submission": job.submission, "checkpoint": newest}
     job.folder.path.mkdir(parents=True, exist_ok=True)
-    with job.folder.attempts_path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+    append_line(job.folder.attempts_path, json.dumps(record))
 
 
 def read(job: Job) -> list[dict[str, Any]]:

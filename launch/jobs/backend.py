@@ -33,6 +33,10 @@ class Backend(Protocol):
 
     def cancel(self, job: Job) -> None: ...
 
+    def log_command(self, job: Job) -> list[str]:
+        """What shows the words of the script itself, such as why no node came to its start."""
+        ...
+
 
 def backend_of(name: str) -> Backend:
     """The place that `launch.backend` names."""

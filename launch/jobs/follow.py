@@ -13,19 +13,21 @@ from launch.jobs.attempts import EXIT_CRASHED
 from launch.jobs.backend import backend_of
 from launch.jobs.heartbeat import beat_path, read_beat
 from launch.jobs.job import Job, JobFolder
+from launch.jobs.shell import ask, one_line
 from train.files import write_text
 
 _ENDS = {
     0: "done",
     2: "refused",
     3: "stopped by a monitor",
-    75: "asked to leave, with a checkpoint",
+    75: "asked to leave",
 }
 
 
 def status(argv: Sequence[str]) -> int:
     """Says where the job stands, and of an attempt that failed, what failed first."""
-    job = _job(_parser("status", "what became of a job").parse_args(argv))
+    arguments = _parser("status", "what became of a job").parse_args(argv)
+    job = _job(arguments)
     state = backend_of(job.backend).state(job) if job.id else None
     print(f"{job.backend} job {job.id}: {state or 'ended'}")
     newest = attempts.newest_checkpoint(Path(job.run))
@@ -39,6 +41,8 @@ def status(argv: Sequence[str]) -> int:
         end, failure = attempts.verdict(job, line["attempt"])
         reason = f": {failure.message}" if failure else ""
         print(f"attempt {line['attempt']}: {_ENDS.get(end, 'crashed')}{reason}")
+    if not told and state is None:
+        print(f"no node came to its start; for why, nextchapter launch logs {arguments.run}")
     return 0
 
 
@@ -52,7 +56,7 @@ def logs(argv: Sequence[str]) -> int:
     job = _job(arguments)
     known = [line["attempt"] for line in attempts.read(job)]
     if not known:
-        raise ValueError(f"{job.run}: the job has not started; see nextchapter launch status")
+        return _script_log(job)
     attempt = arguments.attempt or known[-1]
     if attempt not in known:
         raise ValueError(f"--attempt: no {attempt!r}; there is {', '.join(known)}")
@@ -102,6 +106,22 @@ def _logs_of(job: Job, attempt: str, rank: int) -> list[Path]:
     node, local_rank = divmod(rank, job.processes_per_node)
     folder = job.folder.attempt_dir(attempt) / "logs"
     return sorted(folder.glob(f"node-{node}_*/attempt_0/{local_rank}/std*.log"))
+
+
+def _script_log(job: Job) -> int:
+    """What the job's script said, where none of its nodes came to have a log of its own."""
+    backend = backend_of(job.backend)
+    if job.id is not None and (state := backend.state(job)) is not None:
+        raise ValueError(f"{job.run}: {job.backend} job {job.id} is {state}; no node has started")
+    said = ask(backend.log_command(job), "this log")
+    if not said.stdout.strip():
+        reason = one_line(said.stderr) or "its log is empty"
+        raise ValueError(
+            f"{job.run}: no node came to its start, and the script said nothing ({reason}); see "
+            f"launch.setup and launch.modules in {job.script_path}"
+        )
+    print(said.stdout, end="")
+    return 0
 
 
 def _movement(job: Job, attempt: str) -> str:

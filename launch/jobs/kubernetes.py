@@ -21,6 +21,8 @@ _WHAT_FOR = "launch=kubernetes"
 _ENDED = {"Complete", "Failed"}
 # The pods of a runtime for torch, as Kubeflow names them.
 _NODES = "node"
+_TRY = re.compile(r"[EWIF]\d{4} ")
+_JOB_LABEL = "jobset.sigs.k8s.io/jobset-name"
 _RESTART_LABEL = "jobset.sigs.k8s.io/restart-attempt"
 
 
@@ -29,6 +31,7 @@ class KubernetesBackend:
 
     def render(self, job: Job, settings: LaunchSettings) -> str:
         assert isinstance(settings, KubernetesSettings)
+        _refuse_what_no_pod_finds(job, settings)
         manifest = _manifest(job, settings)
         _check(manifest)
         return yaml.safe_dump(manifest, sort_keys=False)
@@ -39,17 +42,7 @@ class KubernetesBackend:
 
     def check(self, job: Job, settings: LaunchSettings) -> None:
         assert isinstance(settings, KubernetesSettings)
-        if settings.volume_claim is None:
-            raise ValueError(
-                "launch.volume_claim: names the claim of the volume that holds the run's folder; "
-                "set launch.volume_claim=NAME and launch.mount=PATH"
-            )
-        mount = Path(settings.mount)
-        if not Path(job.run).is_relative_to(mount):
-            raise ValueError(
-                f"run_dir: {job.run} is outside of launch.mount={mount}, where no pod would find "
-                "it; launch from a folder that is mounted at the same place here and there"
-            )
+        _refuse_what_no_pod_finds(job, settings)
         _kubectl("get", "namespace", settings.namespace)
 
     def submit(self, job: Job, settings: LaunchSettings) -> Job:
@@ -67,11 +60,33 @@ class KubernetesBackend:
     def cancel(self, job: Job) -> None:
         _kubectl(*_trainjob(job, "delete"), "--wait=false")
 
+    def log_command(self, job: Job) -> list[str]:
+        where = f"--namespace={job.place['namespace']}"
+        return ["kubectl", "logs", where, f"--selector={_JOB_LABEL}={job.id}", "--prefix"]
+
+
+def _refuse_what_no_pod_finds(job: Job, settings: KubernetesSettings) -> None:
+    if settings.volume_claim is None:
+        raise ValueError(
+            "launch.volume_claim: names the claim of the volume that holds the run's folder; "
+            "set launch.volume_claim=NAME and launch.mount=PATH"
+        )
+    mount = Path(settings.mount)
+    for key, path in (("run_dir", Path(job.run)), ("working folder", Path.cwd())):
+        if not path.is_relative_to(mount):
+            raise ValueError(
+                f"{key}: {path} is outside of launch.mount={mount}, where no pod would find "
+                "it; launch from a folder that is mounted at the same place here and there"
+            )
+
 
 def _kubectl(*arguments: str) -> str:
     told = ask(["kubectl", *arguments], _WHAT_FOR)
     if told.returncode:
-        raise ValueError(f"launch: kubectl refused ({one_line(told.stderr)})")
+        # Before its own words kubectl logs each try to reach the cluster.
+        lines = told.stderr.splitlines()
+        said = [line for line in lines if not _TRY.match(line)] or lines
+        raise ValueError(f"launch: kubectl refused ({one_line(' '.join(said))})")
     return told.stdout
 
 
@@ -107,7 +122,8 @@ def _manifest(job: Job, settings: KubernetesSettings) -> dict[str, Any]:
                 "env": variables,
                 "numNodes": job.nodes,
                 "numProcPerNode": job.processes_per_node,
-                "resourcesPerNode": {"limits": per_node, "requests": per_node},
+                # Two of their own: YAML would write the second as a reference to the first.
+                "resourcesPerNode": {"limits": dict(per_node), "requests": dict(per_node)},
             },
             "runtimePatches": [_patch(settings)],
         },
@@ -133,7 +149,7 @@ def _command(job: Job, settings: KubernetesSettings) -> str:
 def _patch(settings: KubernetesSettings) -> dict[str, Any]:
     """What the runtime's pods get beside: the shared volume, and the time to save."""
     mounts = [{"name": "work", "mountPath": settings.mount}]
-    claim = {"claimName": settings.volume_claim or "REQUIRED"}
+    claim = {"claimName": settings.volume_claim}
     pod = {
         "containers": [{"name": _NODES, "volumeMounts": mounts}],
         "terminationGracePeriodSeconds": settings.grace_s,

@@ -67,6 +67,9 @@ class LocalBackend:
         with suppress(ProcessLookupError):
             os.kill(int(job.id), signal.SIGTERM)
 
+    def log_command(self, job: Job) -> list[str]:
+        return ["cat", str(job.folder.scheduler_log_path)]
+
 
 def wait(job: Job) -> int:
     """The status of a job that this process started, when it ends.

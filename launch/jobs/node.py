@@ -9,6 +9,7 @@ slow step.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -35,12 +36,16 @@ SECONDS_BETWEEN_HANG_LOOKS = 5.0
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read()
+    job = JobFolder(Path(run)).read_on_node()
     node = Node.of_environment(job)
-    folder = job.folder.attempt_dir(node.attempt)
-    (folder / "beats").mkdir(parents=True, exist_ok=True)
-    end = _play(job, node, folder)
-    attempts.end(job, node.attempt, end)
+    end = _play(job, node, job.folder.attempt_dir(node.attempt))
+    try:
+        attempts.end(job, node.attempt, end)
+    except OSError as error:
+        # The verdict will find nothing of this node; the job's log is elsewhere, or has room left.
+        told = "; ".join([explain(error), *(failure.message for failure in end.failures)])
+        print(f"nextchapter launch: node {node.rank}: {told}", file=sys.stderr)
+        return end.status or EXIT_USER_ERROR
     return end.status
 
 
@@ -52,19 +57,29 @@ def _play(job: Job, node: Node, folder: Path) -> NodeEnd:
     alive = alive_lock(job, node.rank)
     try:
         # A node that was killed leaves processes, and with them the system may be slow to let go.
+        (folder / "beats").mkdir(parents=True, exist_ok=True)
         alive.acquire(timeout=SECONDS_TO_LET_GO)
         if node.rank == 0:
             attempts.begin(job, node.attempt)
         point = meet(job, node)
         processes = _start(job, node, point, folder)
-        stop.reach(processes)
-        return _watch(job, node, processes, stop, folder)
+        try:
+            stop.reach(processes)
+            return _watch(job, node, processes, stop, folder)
+        finally:
+            # Whatever went wrong: no process is left, and no thread that waits for its words.
+            processes.close()
     except Timeout:
-        return _refusal(node, f"{job.run}: another job is at work in this run; cancel one of them")
+        line = f"{job.run}: another job is at work in this run; cancel one of them"
+        return _ended(node, EXIT_USER_ERROR, line)
+    except json.JSONDecodeError:
+        # torch's launcher reads what a process wrote of its error.
+        line = "a process failed, and its error was cut short, as by a full disk"
+        return _ended(node, EXIT_CRASHED, line, str(folder))
     except Exception as error:
         if not is_user_error(error):
             raise
-        return _refusal(node, explain(error))
+        return _ended(node, EXIT_USER_ERROR, explain(error))
     finally:
         alive.release()
 
@@ -119,6 +134,10 @@ class Stop:
 def _start(job: Job, node: Node, point: MeetingPoint | None, folder: Path) -> Processes:
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, start_processes
 
+    for part in ("api", "errors"):
+        # The verdict says in one line what torch's launcher says in many.
+        name = f"torch.distributed.elastic.multiprocessing.{part}"
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     first = node.rank * job.processes_per_node
     envs = {i: _environment(job, node, point, folder, i) for i in range(job.processes_per_node)}
     arguments = ("-P", "-m", "launch.jobs.rank", *job.arguments)
@@ -179,8 +198,7 @@ def _watch(job: Job, node: Node, processes: Processes, stop: Stop, folder: Path)
         hang = watch.hung() if node.rank == 0 else None
         if hang is not None:
             processes.close(death_sig=signal.SIGKILL)
-            told = Failure(-1, EXIT_CRASHED, hang, str(folder), time.time())
-            return NodeEnd(node.rank, EXIT_CRASHED, (told,))
+            return _ended(node, EXIT_CRASHED, hang, str(folder))
     processes.close()
     first = node.rank * job.processes_per_node
     failures = tuple(
@@ -221,9 +239,9 @@ def _message(error_file: Path, log: Path) -> str:
     return said[-1] if said else "ended without a word"
 
 
-def _refusal(node: Node, line: str) -> NodeEnd:
-    told = Failure(-1, EXIT_USER_ERROR, line, "", time.time())
-    return NodeEnd(node.rank, EXIT_USER_ERROR, (told,))
+def _ended(node: Node, status: int, line: str, log: str = "") -> NodeEnd:
+    """An end that no process of the node can tell of."""
+    return NodeEnd(node.rank, status, (Failure(-1, status, line, log, time.time()),))
 
 
 if __name__ == "__main__":

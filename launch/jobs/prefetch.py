@@ -108,7 +108,7 @@ def pinned(content: Mapping[str, Any]) -> dict[str, str]:
 def fetch(model: HubModel, *, local_only: bool) -> str:
     """The commit of the model's files, which are in the cache afterwards."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
@@ -118,25 +118,48 @@ def fetch(model: HubModel, *, local_only: bool) -> str:
             local_files_only=local_only,
         )
     except LocalEntryNotFoundError as error:
-        remedy = (
-            "run nextchapter launch prefetch with the same settings where there is Internet, or "
-            "set launch.offline=false"
-            if local_only
-            else "this machine does not reach it; see HF_ENDPOINT and HF_HUB_OFFLINE"
-        )
-        raise ValueError(f"{model.key}: {model.name} is not in the cache; {remedy}") from error
-    except GatedRepoError as error:
-        raise ValueError(
-            f"{model.key}: {model.name} is gated; ask for access on its page, and give a token "
-            "that has it in HF_TOKEN"
-        ) from error
+        if local_only:
+            raise ValueError(
+                f"{model.key}: {model.name} is not in the cache; run nextchapter launch prefetch "
+                "with the same settings where there is Internet, or set launch.offline=false"
+            ) from error
+        # It hides what the Hub answered, if it did.
+        raise ValueError(f"{model.key}: {_why(model, error.__cause__)}") from error
     except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        remedy = "the token in HF_TOKEN is wrong" if status in (401, 403) else "check the name"
-        raise ValueError(
-            f"{model.key}: the Hub refused {model.name} ({status}); {remedy}"
-        ) from error
+        raise ValueError(f"{model.key}: {_why(model, error)}") from error
     return Path(folder).name
+
+
+def _why(model: HubModel, error: BaseException | None) -> str:
+    """Why the Hub does not give the model, and what to do about it."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return (
+            f"{model.name} is gated; ask for access on its page, and give a token that has it in "
+            "HF_TOKEN"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"the Hub shows no {model.name}; check the name, or, of a private one, give a token "
+            "that may read it in HF_TOKEN"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{model.name} has no revision {model.revision}; set {model.revision_key}"
+    if not isinstance(error, HfHubHTTPError):
+        return (
+            f"{model.name} is not in the cache; this machine does not reach it; see HF_ENDPOINT "
+            "and HF_HUB_OFFLINE"
+        )
+    status = error.response.status_code
+    wrong_token = "the token in HF_TOKEN is wrong, or may not read it"
+    remedy = wrong_token if status in (401, 403) else "try again later"
+    return f"the Hub refused {model.name} ({status}); {remedy}"
 
 
 def _is_hub_id(path: Any) -> bool:

@@ -60,6 +60,9 @@ class RayBackend:
         assert job.id is not None
         _client(job.place["address"]).stop_job(job.id)
 
+    def log_command(self, job: Job) -> list[str]:
+        return ["ray", "job", "logs", f"--address={job.place['address']}", str(job.id)]
+
 
 def _id(job: Job) -> str:
     return f"nextchapter-{job.submission}"

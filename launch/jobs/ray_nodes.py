@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--cpus", type=int, required=True)
     parser.add_argument("--gpus", type=int, required=True)
     arguments = parser.parse_args(argv)
-    job = JobFolder(Path(arguments.run)).read()
+    job = JobFolder(Path(arguments.run)).read_on_node()
     return _play(job, {"CPU": arguments.cpus, "GPU": arguments.gpus})
 
 

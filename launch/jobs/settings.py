@@ -95,6 +95,8 @@ class SlurmSettings(LaunchSettings):
     time: str | None = None
     """Time limit as Slurm writes it, such as `1-12:00:00`; empty for the partition's."""
     cpus_per_process: Annotated[int, Field(gt=0)] | None = None
+    """CPUs for each process; empty for the partition's default, which is often one for a whole
+    node."""
     memory: str | None = None
     """Memory of a node as Slurm writes it, such as `200G`; empty for the partition's default."""
     signal_s: Annotated[int, Field(gt=0)] = 300

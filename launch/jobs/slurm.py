@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from launch.jobs.job import Job
@@ -29,7 +30,7 @@ class SlurmBackend:
             job,
             settings,
             options=_options(job, settings),
-            srun=_srun(job, settings.container),
+            srun=_srun(job, settings),
             runner=_runner(settings.container),
             verdict_runner=_verdict_runner(settings.container),
         )
@@ -41,24 +42,22 @@ class SlurmBackend:
         assert isinstance(settings, SlurmSettings)
         told = ask(["sinfo", "--noheader", "--format=%R|%D|%G"], _WHAT_FOR)
         if told.returncode:
-            raise ValueError(f"launch: Slurm does not answer ({one_line(told.stderr)})")
-        parts = [line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2]
-        partitions = sorted({name for name, _, _ in parts})
-        wanted = settings.partition
-        if wanted is not None and wanted not in partitions:
             raise ValueError(
-                f"launch.partition: no '{wanted}'; {did_you_mean(wanted, partitions)}"
-                f"there is {', '.join(partitions)}"
+                f"launch: Slurm does not answer ({one_line(told.stderr)}); launch from a node of "
+                "its cluster, or see SLURM_CONF"
             )
-        if settings.device == "cpu":
-            return
-        most = max((_gpus(gres) for name, _, gres in parts if wanted in (None, name)), default=0)
-        if most < job.processes_per_node:
-            raise ValueError(
-                f"hardware.gpus_per_node: {job.processes_per_node} asked for, and the largest node "
-                f"of {wanted or 'any partition'} has {most}; ask for fewer on more nodes, or set "
-                "launch.device=cpu"
-            )
+        lines = [line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2]
+        there = [(name, int(num_nodes), _gpus(gres)) for name, num_nodes, gres in lines]
+        known = sorted({name for name, _, _ in there})
+        # The job then runs in one of those that are named.
+        wanted = settings.partition.split(",") if settings.partition else known
+        for name in wanted:
+            if name not in known:
+                raise ValueError(
+                    f"launch.partition: no '{name}'; {did_you_mean(name, known)}"
+                    f"there is {', '.join(known)}"
+                )
+        _refuse_size(job, settings, {n: [p[1:] for p in there if p[0] == n] for n in wanted})
 
     def submit(self, job: Job, settings: LaunchSettings) -> Job:
         told = ask(self.command(job, settings), _WHAT_FOR)
@@ -85,16 +84,42 @@ class SlurmBackend:
         if told.returncode:
             raise ValueError(f"launch: scancel refused ({one_line(told.stderr)})")
 
+    def log_command(self, job: Job) -> list[str]:
+        return ["cat", str(job.folder.scheduler_log_path)]
+
+
+def _refuse_size(
+    job: Job, settings: SlurmSettings, partitions: Mapping[str, list[tuple[int, int]]]
+) -> None:
+    """sbatch takes a job that is too large for its partition, and it waits for ever.
+
+    `partitions` have, of each kind of their nodes, how many there are and the GPUs of one.
+    """
+    gpus = job.processes_per_node if settings.device == "gpu" else 0
+    most = max((has for kinds in partitions.values() for _, has in kinds), default=0)
+    where = settings.partition or "any partition"
+    if most < gpus:
+        raise ValueError(
+            f"hardware.gpus_per_node: {gpus} asked for, and the largest node of {where} has "
+            f"{most}; ask for fewer on more nodes, or set launch.device=cpu"
+        )
+    fit = [sum(n for n, has in kinds if has >= gpus) for kinds in partitions.values()]
+    if max(fit, default=0) < job.nodes:
+        alike = f" with {gpus} GPUs" if gpus else ""
+        raise ValueError(
+            f"hardware.nodes: {job.nodes} asked for, and the most{alike} in {where} are "
+            f"{max(fit, default=0)}; ask for fewer, or for another launch.partition"
+        )
+
 
 def _options(job: Job, settings: SlurmSettings) -> list[str]:
     """The #SBATCH lines."""
-    cpus = settings.cpus_per_process
     named = {
         "job-name": job.folder.run.name,
         "nodes": job.nodes,
         # One task for each node, which starts the processes of its GPUs.
         "ntasks-per-node": 1,
-        "cpus-per-task": cpus * job.processes_per_node if cpus else None,
+        "cpus-per-task": _cpus_per_task(job, settings),
         "gpus-per-node": job.processes_per_node if settings.device == "gpu" else None,
         "mem": settings.memory,
         "partition": settings.partition,
@@ -118,11 +143,19 @@ def _options(job: Job, settings: SlurmSettings) -> list[str]:
     return lines
 
 
-def _srun(job: Job, container: ContainerSettings | None) -> list[str]:
+def _srun(job: Job, settings: SlurmSettings) -> list[str]:
     options = [f"--nodes={job.nodes}", f"--ntasks={job.nodes}", "--ntasks-per-node=1"]
+    cpus = _cpus_per_task(job, settings)
+    # Since 22.05 srun has not taken it over from sbatch: all processes would share one CPU.
+    options += [f"--cpus-per-task={cpus}"] if cpus else []
     # A node without its neighbours would wait for them for ever.
     options.append("--kill-on-bad-exit=1")
-    return options + _pyxis(container)
+    return options + _pyxis(settings.container)
+
+
+def _cpus_per_task(job: Job, settings: SlurmSettings) -> int | None:
+    cpus = settings.cpus_per_process
+    return cpus * job.processes_per_node if cpus else None
 
 
 def _pyxis(container: ContainerSettings | None) -> list[str]:

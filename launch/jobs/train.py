@@ -68,16 +68,20 @@ def run(config: DictConfig) -> None:
     # Pods and Ray's hosts have caches of their own.
     if launch.offline and launch.backend in ("local", "slurm"):
         content = with_revisions(content, pinned(content))
-    with _folder(settings, content, Path(job.run)):
+    with _folder(settings, content, Path(job.run)) as folder:
         _refuse_second(job.folder)
         try:
             _write(job, launch, backend)
             job = backend.submit(job, launch)
+            job.folder.write(job)
         except BaseException:
+            if job.id is not None:
+                # Without its record nobody could follow it, and no second one would be refused.
+                backend.cancel(job)
             if not settings.resume:
-                _withdraw(Path(job.run))
+                shutil.rmtree(job.folder.path, ignore_errors=True)
+                folder.withdraw()
             raise
-        job.folder.write(job)
     shown = settings.resume or settings.run_dir
     print(f"{job.backend} job {job.id}: nextchapter launch status {shown}", flush=True)
     # The run's folder is free again: the job takes it.
@@ -189,15 +193,6 @@ def _write(job: Job, launch: LaunchSettings, backend: Backend) -> None:
     # A new file: a shell that still reads the old one goes on with that.
     write_text(job.script_path, backend.render(job, launch))
     os.chmod(job.script_path, 0o755)
-
-
-def _withdraw(run: Path) -> None:
-    """Takes back the run that was made for a job that nobody took; logs of others stay."""
-    folder = RunFolder(run)
-    # First, because it is what makes the folder a run.
-    for path in (folder.config_path, folder.revision_path, run / "README.md", run / ".lock"):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(JobFolder(run).path, ignore_errors=True)
 
 
 def _show(job: Job, launch: LaunchSettings, backend: Backend) -> None:

@@ -9,26 +9,33 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from launch.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
+from launch.explain import explain
 from launch.jobs.attempts import EXIT_CRASHED, begin, read, verdict
 from launch.jobs.job import Job, JobFolder
+from train.files import write_text
 from train.trials import write_end
 
 # After these a job would end the same way again.
 _FINAL = (EXIT_OK, EXIT_USER_ERROR, EXIT_STOPPED)
 # sysexits.h: a software error. No interpreter that cannot start, or verdict that fails, says so.
 _EXIT_CRASH_FOUND = 70
+# More than the nodes' notes on an attempt take together.
+_BYTES_OF_AN_END = 65536
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read()
+    job = JobFolder(Path(run)).read_on_node()
     attempt = os.environ["NEXTCHAPTER_ATTEMPT"]
     status, failure = verdict(job, attempt)
     where = job.folder.attempt_dir(attempt)
     if status == EXIT_OK:
         line = "done"
+    elif failure is None and (reason := _why_nothing_is_written(job.folder.path)):
+        status, line = EXIT_USER_ERROR, reason
     elif failure is None:
         line = f"a node or process ended without a word; the scheduler's log may tell why ({where})"
     elif status == EXIT_PREEMPTED:
@@ -41,12 +48,25 @@ def main(run: str) -> int:
     if status in (EXIT_PREEMPTED, EXIT_CRASHED):
         try:
             _count(job, attempt)
-        except ValueError as error:
-            status, line = EXIT_USER_ERROR, f"{line}; {error}"
+        except (ValueError, OSError) as error:
+            status, line = EXIT_USER_ERROR, f"{line}; {explain(error)}"
+    # A full disk takes neither, and the status is then all that can be said.
     if status in (*_FINAL, EXIT_INTERRUPTED):
-        write_end(Path(run), status, line)
-    print(f"nextchapter launch: attempt {attempt}: {line}", file=sys.stderr)
+        with suppress(OSError):
+            write_end(Path(run), status, line)
+    with suppress(OSError):
+        print(f"nextchapter launch: attempt {attempt}: {line}", file=sys.stderr, flush=True)
     return _EXIT_CRASH_FOUND if status == EXIT_CRASHED else status
+
+
+def _why_nothing_is_written(folder: Path) -> str | None:
+    """Where a disk is full no node can say how it ended, and the next attempt ends like it."""
+    try:
+        write_text(folder / "room", " " * _BYTES_OF_AN_END)
+        (folder / "room").unlink()
+    except OSError as error:
+        return explain(error)
+    return None
 
 
 def _count(job: Job, attempt: str) -> None:

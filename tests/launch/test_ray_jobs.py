@@ -103,7 +103,7 @@ def test_a_job_is_alone_in_its_run_saves_when_cancelled_and_a_second_one_ends_it
     step = int(checkpoint.name.removeprefix("checkpoint-"))
     assert 1 <= step < 2000 and step == logged_steps(run)
     assert f"last checkpoint: step {step}" in shown
-    assert f"attempt {record['submission']}.0: asked to leave, with a checkpoint" in shown
+    assert f"attempt {record['submission']}.0: asked to leave: nextchapter train: stop" in shown
     end = json.loads((run / "job" / "end.json").read_text())
     assert end["status"] == 130
     assert "cancelled; nextchapter train: stopped by SIGTERM, with a checkpoint" in end["message"]

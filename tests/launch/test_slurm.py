@@ -154,6 +154,10 @@ def test_a_run_over_two_nodes_that_is_preempted_and_loses_a_node_ends_as_the_und
             "hardware.gpus_per_node: 8 asked for, and the largest node of any partition has 0; ask "
             "for fewer on more nodes, or set launch.device=cpu",
         ),
+        (
+            ("launch.device=cpu", "nodes=3"),
+            "hardware.nodes: 3 asked for, and the most in any partition are 2; ask for fewer",
+        ),
         (("launch.device=cpu", "launch.memory=9000T"), "launch: sbatch refused the job ("),
     ],
 )

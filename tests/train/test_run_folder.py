@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from train.run_folder import RunFolder
@@ -86,6 +88,28 @@ def test_a_process_of_a_job_waits_for_what_is_left_of_the_last_attempt(
         with RunFolder.create(tmp_path / "run", {}):
             held = waiting.submit(lambda: RunFolder.open(tmp_path / "run", to_write=True).close())
         held.result()
+
+
+def test_a_run_for_which_a_full_disk_has_no_room_is_taken_back(tmp_path: Path) -> None:
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError) as told:
+            RunFolder.create(tmp_path / "run", {"seed": 1})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.filename == str(tmp_path / "run" / "revision.json")
+    assert list((tmp_path / "run").iterdir()) == []
+    RunFolder.create(tmp_path / "run", {"seed": 1}).close()
+
+
+def test_of_two_that_make_one_run_the_second_is_told_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(ValueError, match="another process is at work in this run"),
+    ):
+        RunFolder.create(tmp_path / "run", {"seed": 1})
 
 
 def test_a_missing_or_foreign_folder_is_named(tmp_path: Path) -> None:

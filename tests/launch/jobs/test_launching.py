@@ -47,10 +47,13 @@ def test_a_dry_run_shows_the_script_and_the_command_and_leaves_no_file(
         assert line in shown.splitlines()
     assert "--container-image=books.sqsh --container-mounts=/a:/a" in shown
     assert "-P -m launch.jobs.node" in shown
+    (step,) = [line for line in shown.splitlines() if line.startswith("srun --nodes=4 ")]
+    # srun does not take it over from sbatch, and would bind 8 processes to one CPU.
+    assert "--cpus-per-task=32" in step.split()
     (verdict,) = [line for line in shown.splitlines() if "-m launch.jobs.verdict" in line]
     container = "--container-image=books.sqsh --container-mounts=/a:/a"
     assert verdict.startswith(f"srun --nodes=1 --ntasks=1 {container} ")
-    assert files(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_value_from_a_config_cannot_become_a_command(
@@ -89,6 +92,29 @@ def test_a_run_whose_job_sbatch_refuses_is_taken_back(
     argv = ["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=runs/r"]
     assert main(argv) == 2
     assert "sbatch refused the job (no such account)" in capsys.readouterr().err
+    assert files(here) == []
+
+
+def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    programs, here = tmp_path / "programs", tmp_path / "here"
+    programs.mkdir()
+    here.mkdir()
+    for name, body in (
+        ("sinfo", "echo 'gpu|1|gpu:8'"),
+        # From here on there is no room for a file in place of job.json.
+        ("sbatch", f"rm '{here}/r/job/job.json'; mkdir -p '{here}/r/job/job.json/full'; echo 17"),
+        ("scancel", f"echo $1 > '{tmp_path}/cancelled'"),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{body}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.chdir(here)
+    assert main(["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=r"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "r/job/job.json: " in line
+    assert (tmp_path / "cancelled").read_text() == "17\n"
     assert files(here) == []
 
 
@@ -141,6 +167,11 @@ def test_a_second_job_in_the_run_of_pods_that_wait_is_refused(
             "generator.model.path: no/model is not in the cache; run nextchapter launch prefetch",
         ),
         (["launch=kubernetes"], "launch.volume_claim: names the claim"),
+        (["launch=kubernetes", "--dry-run"], "launch.volume_claim: names the claim"),
+        (
+            ["launch=kubernetes", "launch.volume_claim=books", "run_dir=/work/r", "--dry-run"],
+            "is outside of launch.mount=/work, where no pod would find it",
+        ),
         (["trainer.max_steps=0"], "trainer.max_steps: should be greater than 0"),
     ],
 )
@@ -163,17 +194,67 @@ def test_a_run_that_was_not_launched_is_said_so(
     assert "runs/none: was not launched as a job" in capsys.readouterr().err
 
 
+def test_what_kubectl_logs_of_its_tries_is_left_out_of_the_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
+    program = tmp_path / "kubectl"
+    tries = "E1129 09:48:11.263645 18745 memcache.go:265] no answer\n" * 2
+    program.write_text(f"#!/bin/sh\necho '{tries}The connection was refused' >&2; exit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    where = ("launch=kubernetes", "launch.volume_claim=books", f"launch.mount={tmp_path}")
+    assert main(["launch", "train", *where]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "nextchapter launch train: launch: kubectl refused (The connection was refused)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["gpus_per_node=8", "nodes=3"], "hardware.nodes: 3 asked for, and the most with 8 GPUs"),
+        (["gpus_per_node=16"], "the largest node of any partition has 8; ask for fewer"),
+        (["gpus_per_node=4", "nodes=6", "launch.partition=big"], "4 GPUs in big are 5; ask for"),
+        (["launch.device=cpu", "nodes=8"], "hardware.nodes: 8 asked for, and the most in any par"),
+        (["launch.partition='big,smal'"], "launch.partition: no 'smal'; did you mean 'small'?"),
+        (["gpus_per_node=4", "nodes=5", "launch.partition='small,big'"], "sbatch refused the job"),
+    ],
+)
+def test_a_job_that_would_wait_for_ever_is_refused_with_what_there_is(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    settings: list[str],
+    says: str,
+) -> None:
+    for name, body in (
+        ("sinfo", "echo 'big|2|gpu:h100:8'; echo 'big|3|gpu:4'; echo 'small|7|(null)'"),
+        ("sbatch", "exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["launch", "train", "launch=slurm", *settings]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
+
+
 def test_gpus_are_counted_as_slurm_writes_them() -> None:
     assert _gpus("gpu:h100:8(S:0-1)") == 8
     assert _gpus("gpu:4,nvme:1") == 4
     assert _gpus("(null)") == 0
 
 
-def test_a_manifest_has_what_kubeflow_knows(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_manifest_has_what_kubeflow_knows(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
     argv = ["launch", "train", "launch=kubernetes", "nodes=2", "gpus_per_node=8", "--dry-run"]
-    assert main([*argv, "launch.volume_claim=books", "run_dir=/work/runs/A_b"]) == 0
+    claim = ("launch.volume_claim=books", f"launch.mount={tmp_path}")
+    assert main([*argv, *claim, "run_dir=runs/A_b"]) == 0
     shown = capsys.readouterr().out
+    # Kubernetes would take references of YAML; a user who edits one line would edit two.
+    assert "&id" not in shown
     assert "kind: TrainJob" in shown and "numNodes: 2" in shown
     assert "nvidia.com/gpu: '8'" in shown and "claimName: books" in shown
     assert "name: nextchapter-a-b-" in shown

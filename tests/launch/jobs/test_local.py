@@ -84,7 +84,7 @@ def test_a_job_behind_is_cancelled_with_a_checkpoint_and_goes_on_in_front(folder
 
     assert nextchapter(folder, "launch", "cancel", "run").returncode == 0
     shown = wait_until_gone(folder)
-    assert "asked to leave, with a checkpoint: nextchapter train: stopped by SIGTERM" in shown
+    assert "asked to leave: nextchapter train: stopped by SIGTERM" in shown
     steps = logged_steps(run)
     assert (run / "checkpoints" / f"checkpoint-{steps}").is_dir() and steps < 2000
     assert "reinforcement ..." in nextchapter(folder, "launch", "logs", "run").stdout
