@@ -214,4 +214,6 @@ if __name__ == "__main__":
     new = added(old, asked.runs)
     asked.folder.mkdir(parents=True, exist_ok=True)
     write(asked.folder, new)
-    print(main_table(new), without_writers(new), without_roles(new), sep="\n\n")
+    tables = [main_table(new), without_writers(new), without_roles(new)]
+    # A head and its line are no table.
+    print(*(table for table in tables if table.count("\n") > 1), sep="\n\n")
