@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from train.analysis.exports import label
@@ -49,7 +50,12 @@ def experiment(name: str, runs: Sequence[ReportedRun]) -> dict[str, Any]:
     """What is kept of one: the means over its seeds, and of each seed rows, comparisons, costs."""
     ordered = sorted(runs, key=lambda run: run.seed)
     entry = asdict(Entry.of(Group(name, tuple(ordered))))
-    return {"entry": _rounded(entry), "seeds": {str(run.seed): _short(run) for run in ordered}}
+    row = label(ordered[0].best_row)
+    return {
+        "row": row,
+        "entry": _rounded(entry),
+        "seeds": {str(run.seed): _short(run) for run in ordered},
+    }
 
 
 def entries(kept: Mapping[str, Any]) -> list[Entry]:
@@ -165,12 +171,13 @@ def _interval(kept: Mapping[str, Any] | None) -> Interval | None:
 
 
 def _chance(own: Mapping[str, Any]) -> str:
-    """p of the gain by learning; of several seeds the largest."""
+    """p of what the entry's row gained by learning; of several seeds the largest."""
+    pair = (own["row"], own["row"].replace(TRAINED, UNTRAINED))
     chances = [
         c["p_holm"]
         for seed in own["seeds"].values()
         for c in seed["comparisons"]
-        if c["second"].split(" ")[0] == UNTRAINED
+        if (c["first"], c["second"]) == pair
     ]
     if not chances:
         return ""
@@ -186,13 +193,13 @@ def _without(own: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _means(own: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Means of the first seed's rows that begin so, by what follows."""
-    first = next(iter(own["seeds"].values()))
-    return {
-        name.removeprefix(prefix): row["mean"]
-        for name, row in first["rows"].items()
-        if name.startswith(prefix)
-    }
+    """Means over all seeds of the rows that begin so, by what follows."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for seed in own["seeds"].values():
+        for name, row in seed["rows"].items():
+            if name.startswith(prefix):
+                found[name.removeprefix(prefix)].append(row["mean"])
+    return {name: fmean(means) for name, means in found.items()}
 
 
 def _title(role: str) -> str:

@@ -277,8 +277,8 @@ class Rollout:
 
     @property
     def is_heard(self) -> bool:
-        """Whether a role that learns has spoken."""
-        return any(turn.is_trained for turn in self.turns)
+        """Whether somebody who learns has spoken; without turns there is the policy's reply."""
+        return not self.turns or any(turn.is_trained for turn in self.turns)
 
     @property
     def costs(self) -> dict[str, Cost]:

@@ -3,7 +3,7 @@
 A row is the turn's own prompt and answer, as the policy read and said them. Nothing that others
 said is part of any answer, so only the trained roles' tokens carry loss. A play in which no trained
 role has spoken has rows as well, as batches have a fixed size, but they weigh nothing: they carry
-no loss, and no other attempt is compared with them.
+no loss, and no other attempt is compared with them. A reward that looks at groups sees them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TypeVar
 from envs.collaboration.collaboration import Collaboration
 from envs.types import Agent, Answer, Env, Episode, Rollout, Turn
 from rewards.types import Reward, Score
+from train import ranks
 from train.analysis.rows import costs_in_play, mean_of
 from train.credit import centred_by_role, turn_credits
 from train.reinforcement import ReinforcementSettings
@@ -143,10 +144,7 @@ def _centred(rows: Sequence[_Row], credits: Sequence[Score], noise: float) -> li
 def _lessons(
     rows: Sequence[_Row], worth: Sequence[float | None], env: Collaboration, end_id: int
 ) -> list[Lesson]:
-    # One who has spoken, if anybody has: then a role that nobody heard is in no row, and what
-    # adapters of its own it has stay as they are.
-    spoken = [row.turn.role for row in rows if row.turn is not None]
-    nobody = next(iter(spoken), next(filter(env.cast.is_trained, env.most_turns)))
+    nobody = _heard_anywhere(rows, env)
     filling = Answer((end_id,), (end_id,), (0.0,))
     return [
         Lesson(filling, nobody, row.rollout, row.score, None)
@@ -154,6 +152,16 @@ def _lessons(
         else Lesson(_answer(row.turn), row.turn.role, row.rollout, row.score, value)
         for row, value in zip(rows, worth, strict=True)
     ]
+
+
+def _heard_anywhere(rows: Sequence[_Row], env: Collaboration) -> str:
+    """The trained role that was heard most, in any process: rows in its name give no adapters a
+    gradient that would have none. The first, if none was.
+    """
+    roles = list(filter(env.cast.is_trained, env.most_turns))
+    spoken = [row.turn.role for row in rows if row.turn is not None]
+    counts = ranks.summed([float(spoken.count(role)) for role in roles])
+    return roles[counts.index(max(counts))]
 
 
 def _answer(turn: Turn) -> Answer:

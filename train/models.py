@@ -226,7 +226,9 @@ def model_digest(model: ModelConfig) -> str:
     files = _weight_files(model.path) + _weight_files(model.adapter)
     if not files or sum(f.stat().st_size for f in files) > 1_000_000_000:
         stamps = [(_place(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        return digest({"model": asdict(model), "files": stamps})
+        # What nobody set says nothing, so that a new setting changes no digest.
+        told = {name: value for name, value in asdict(model).items() if value is not None}
+        return digest({"model": told, "files": stamps})
     content = hashlib.sha256()
     for file in files:
         content.update(_place(file).encode() + file.read_bytes())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from envs.agents import num_weights
 from envs.collaboration.collaboration import Collaboration
 from envs.tokens import chat_text
-from envs.types import Answer, Conversation, Episode, Reply, Usage
+from envs.types import Answer, Conversation, Episode, Reply, Usage, giga_operations
 from envs.voices import NO_VOICE, speaking, voices
 from rewards.types import Reward
 from train.lessons import Lesson, play_lessons
@@ -64,12 +66,18 @@ class TrlPolicy:
             )
         ]
 
+    @cached_property
+    def _num_weights(self) -> int:
+        return num_weights(self.trainer.model)
+
     def _read(self, answer: Answer) -> Reply:
         text = str(self.tokenizer.decode(list(answer.ids), skip_special_tokens=True))
+        read, said = len(answer.prompt_ids), len(answer.ids)
+        operations = giga_operations(self._num_weights, read + said)
         return Reply(
             text,
             truncated=answer.ids[-1] not in self.end_ids,
-            usage=Usage(len(answer.prompt_ids), len(answer.ids)),
+            usage=Usage(read, said, giga_operations=operations),
             answer=answer,
         )
 

@@ -107,9 +107,10 @@ class Endpoint:
             ThreadPoolExecutor(self.concurrency) as pool,
         ):
             replies = list(pool.map(lambda asked: self._answer(client, asked), conversations))
-        for reply in replies:
+        # What was not asked for want of money says nothing of the server.
+        for reply in (r for r in replies if r.failure != "cost"):
             in_a_row = self.ledger.note(bool(reply.failure))
-            if in_a_row >= self.max_failures and reply.failure != "cost":
+            if in_a_row >= self.max_failures:
                 raise OSError(
                     f"{self.base_url}: {in_a_row} conversations in a row have no answer, the last "
                     f"one as the server is {reply.failure}; start or mend it, then resume"

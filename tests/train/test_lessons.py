@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from envs.agents_room import AgentsRoom
@@ -120,7 +121,7 @@ class SaysItsNumber:
         self.prompts: list[list[int]] = []
         self.state = SimpleNamespace(global_step=0)
         self.accelerator = SimpleNamespace(process_index=0)
-        self.model = SimpleNamespace()
+        self.model = nn.Linear(2, 3)
 
     def _generate_single_turn(
         self, prompt_ids: Sequence[list[int]], images: Any, fields: Any, num_generations: int
@@ -171,6 +172,10 @@ def test_rows_hold_what_the_trained_role_read_and_said_and_nothing_of_others(
     assert len(trl.prompts) == 8
     assert sampler.metrics["cost/policy/calls"] == 2.0
     assert sampler.metrics["cost/ann/calls"] == 1.0
+    # Of the nine weights, for each token of two prompts and two answers of two tokens each.
+    tokens = sampler.metrics["cost/policy/read_tokens"] + 4
+    assert sampler.metrics["cost/policy/giga_operations"] == pytest.approx(2e-9 * 9 * tokens)
+    assert "cost/ann/giga_operations" not in sampler.metrics
     assert found["logprobs"] is None
 
 
@@ -329,6 +334,7 @@ def test_a_role_that_may_stay_silent_can_be_trained_alone(
     assert unheard == ({0.5} if heard == "some" else {1.0})
     for log in logged.logs:
         assert all(math.isfinite(log[name]) for name in ("loss", "grad_norm") if name in log)
+        assert (log.get("reward") or 0.0) < 500, "what silence was paid is in no mean"
 
 
 def weights_of(model: PreTrainedModel) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ ALL = (
     *("ddp_lora", "zero2_lora", "zero3_lora", "ddp_lora_resumed", "zero3_lora_resumed"),
     *("ddp_ppo", "zero2_ppo", "zero3_ppo"),
     *("ddp_lora_roles", "ddp_lora_roles_resumed", "ddp_lora_roles_ppo"),
-    *("ddp_silent", "ddp_silent_ppo"),
+    *("ddp_silent", "ddp_silent_paid", "ddp_silent_ppo", "ddp_silent_ppo_paid"),
 )
 # Of a weight after two steps; sums over processes are rounded in another order.
 TOLERANCE = 1e-4
@@ -142,3 +142,10 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(ways: 
     for way in names:
         for rank in seen:
             assert rank[way]["policy"] == rank[way.removesuffix("_resumed")]["policy"], way
+
+
+def test_what_silence_is_paid_moves_nothing_on_the_rank_that_heard_nobody(ways: Ways) -> None:
+    names, seen = ways
+    for way in names:
+        for rank in seen:
+            assert rank[way]["policy"] == rank[way.removesuffix("_paid")]["policy"], way

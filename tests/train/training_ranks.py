@@ -2,9 +2,10 @@
 
 A way is plain data parallelism or a ZeRO stage; with all weights, with adapters (`_lora`) or with
 adapters of each role of a collaboration (`_lora_roles`); of a role that one rank alone hears
-(`_silent`); by GRPO or by PPO (`_ppo`); from the start or after its first step (`_resumed`). In
-each, a tiny policy takes two steps on what a tiny generator rewards; every rank writes what it saw
-to `<folder>/<rank>.json`, for test_training_ranks.py to read.
+(`_silent`), whose silence may be paid (`_paid`); by GRPO or by PPO (`_ppo`); from the start or
+after its first step (`_resumed`). In each, a tiny policy takes two steps on what a tiny generator
+rewards; every rank writes what it saw to `<folder>/<rank>.json`, for test_training_ranks.py to
+read.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from rewards.likelihood_improvement import LikelihoodImprovement
 from rewards.ranks.distributed import DistributedScorer
 from rewards.status_rules import StatusRules
 from rewards.terms.raw import Raw
-from rewards.types import Score
+from rewards.types import Reward, Score
 from rewards.weighted_sum import WeightedTerm
 from train import ranks
 from train.algorithms import order_of, train_policy
@@ -65,6 +66,19 @@ class VerifiesByRank:
 
     def reply(self, conversations: Sequence[Conversation]) -> list[Reply]:
         return [Reply("No." if ranks.is_main() else "ACCEPT") for _ in conversations]
+
+
+class PaysSilence:
+    """What another reward pays, and much more where nobody who learns has spoken."""
+
+    def __init__(self, reward: Reward) -> None:
+        self.reward = reward
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
+        return [
+            score if rollout.is_heard else replace(score, reward=score.reward + 1000)
+            for rollout, score in zip(rollouts, self.reward(rollouts), strict=True)
+        ]
 
 
 SILENT = Feedback(
@@ -176,11 +190,16 @@ def train(way: str, folder: Path, generator: PreTrainedModel) -> dict[str, Any]:
     if "silent" in how:
         # Turn by turn, so that both ranks have to score equally often.
         trainer = replace(trainer, credit="turn")
+    reward: Reward = LikelihoodImprovement(
+        scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()
+    )
+    if "paid" in how:
+        reward = PaysSilence(reward)
     trained = train_policy(
         policy,
         tokenizer(),
         env,
-        LikelihoodImprovement(scorer, encoder(), [WeightedTerm("raw", Raw())], StatusRules()),
+        reward,
         order_of(WORLD.episodes("train"), trainer, seed=0),
         trainer,
         output_dir=here,

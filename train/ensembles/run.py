@@ -102,6 +102,8 @@ def fitted_folder(run: Run, earlier: Path | None = None) -> Path:
         "generator": model_digest(run.generator),
         "writers": {name: model_digest(model) for name, model in run.writers.items()},
         **({"policy": model_digest(run.agent)} if env.asks_policy else {}),
+        # What was fitted of the writers is kept by their places.
+        "order": in_order(env, run.shelf),
     }
     # In JSON's own types, as it is read again.
     about = json.loads(json.dumps(about))

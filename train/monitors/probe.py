@@ -57,7 +57,6 @@ class Probe:
         rollouts = self.env.play(asked, agent)
         scores = self.reward.scores(rollouts)
         first = rollouts[:: self.attempts]
-        # What another member said is no answer of the policy.
         heard = [r for r in first if r.is_heard]
         plans = [(r.episode, r.outcome.plan) for r in first if r.outcome.plan]
         return {
@@ -97,17 +96,19 @@ def mean_gains(reward: LikelihoodImprovement, plans: Plans, size: int) -> list[f
 def _of_answers(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """What can be seen without a generator."""
     with_plan = [(r, r.outcome.plan) for r in rollouts if r.outcome.plan]
+    # What another member said is no answer of the policy.
+    own = [r for r in rollouts if r.is_heard]
     shares = {
         "plan_unseen_trigrams": [unseen_share(plan, _prompt(r)) for r, plan in with_plan],
-        "answer_unseen_trigrams": [unseen_share(r.reply.text, _prompt(r)) for r in rollouts],
+        "answer_unseen_trigrams": [unseen_share(r.reply.text, _prompt(r)) for r in own],
         "gold_overlap": [seen_share(plan, r.episode.chapter.text) for r, plan in with_plan],
         "plan_words": [float(len(plan.split())) for _, plan in with_plan],
+        "truncated": [float(r.reply.truncated) for r in own],
     }
     means = {name: _mean(values) for name, values in shares.items()}
     return {
         **{name: mean for name, mean in means.items() if mean is not None},
         "no_plan": fmean(r.status is PlanStatus.NO_PLAN for r in rollouts),
-        "truncated": fmean(r.reply.truncated for r in rollouts),
     }
 
 

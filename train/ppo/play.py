@@ -70,21 +70,24 @@ class Player:
         rollouts, scores = [p.rollout for p in plays], [p.score for p in plays]
         if self.on_scored is not None:
             self.on_scored(rollouts, scores)
-        rewards = [score.reward for score in scores]
         answers = [lesson.answer for lesson in lessons]
-        lengths = [0 if a.reward is None else len(a.answer.ids) for a in lessons]
-        cut = [answer.ids[-1] != end_id(self.tokenizer) for answer in answers]
-        metrics = {
-            **summary(rollouts, scores),
-            **found,
-            "reward": fmean(rewards),
-            "reward_std": pstdev(rewards),
-            "completions/mean_length": fmean(lengths),
-            "completions/max_length": float(max(lengths)),
-            "completions/clipped_ratio": fmean(cut),
-        }
+        metrics = {**summary(rollouts, scores), **found, **self._learned(plays, lessons)}
         roles = tuple(lesson.role for lesson in lessons)
         return Played(tuple(answers), roles, tuple(lesson.reward for lesson in lessons), metrics)
+
+    def _learned(self, plays: Sequence[Lesson], lessons: Sequence[Lesson]) -> dict[str, float]:
+        """What TRL logs too, of the plays and rows that are learned from; nothing without any."""
+        rewards = [play.score.reward for play in plays if play.rollout.is_heard]
+        ids = [lesson.answer.ids for lesson in lessons if lesson.reward is not None]
+        if not ids:
+            return {}
+        return {
+            "reward": fmean(rewards),
+            "reward_std": pstdev(rewards),
+            "completions/mean_length": fmean(map(len, ids)),
+            "completions/max_length": float(max(map(len, ids))),
+            "completions/clipped_ratio": fmean(i[-1] != end_id(self.tokenizer) for i in ids),
+        }
 
     def _lessons(
         self, attempted: Sequence[Episode], agent: TransformersAgent, number: int, process: int

@@ -49,8 +49,10 @@ class Tally:
         elif not reply.text.strip():
             self.failures[kind]["empty"] += 1
         if reply is not OUT_OF_BUDGET:
-            # Prices are no part of what was kept, and money is told by `members.json`.
-            self.costs[kind] += Cost.of(replace(reply.usage, money=0.0))
+            # Neither the prices nor the size of who answered are kept with an answer; money is told
+            # by `members.json`.
+            usage = replace(reply.usage, money=0.0, giga_operations=0.0)
+            self.costs[kind] += Cost.of(usage)
 
 
 class Desk(Generic[Question]):

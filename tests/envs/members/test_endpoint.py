@@ -212,6 +212,18 @@ def test_a_server_that_is_down_is_a_failure_and_many_in_a_row_are_an_error() -> 
         agent.reply([ASK])
 
 
+def test_what_is_not_asked_for_want_of_money_says_nothing_of_the_server(serve: Any) -> None:
+    server = serve(lambda *_: (503, b"busy", {}))
+    agent = endpoint(
+        server, prices=PRICES, sampling=SHORT, max_cost=0.3, max_retries=0, max_failures=2
+    )
+    long = (Message("user", "Say where. " * 1000),)
+    failures = [reply.failure for reply in agent.reply([long] * 3 + [ASK])]
+    assert failures == ["cost"] * 3 + ["busy"]
+    with pytest.raises(OSError, match="2 conversations in a row have no answer"):
+        agent.reply([ASK])
+
+
 def test_no_more_requests_are_under_way_than_allowed(serve: Any) -> None:
     def handle(server: Any, request: dict[str, Any]) -> tuple[int, bytes, dict[str, str]]:
         time.sleep(0.03)
@@ -234,7 +246,9 @@ def test_beyond_its_cost_nobody_is_asked(serve: Any) -> None:
 def test_a_server_that_does_not_count_is_charged_for_the_most(serve: Any) -> None:
     server = serve(lambda *_: (200, said("Plan."), {}))
     agent = endpoint(server, prices=PRICES, sampling=SHORT, concurrency=1)
-    assert [r.usage for r in agent.reply([ASK] * 3)] == [Usage(MOST_READ, 10, 0.25, True)] * 3
+    assert [r.usage for r in agent.reply([ASK] * 3)] == [
+        Usage(MOST_READ, 10, 0.25, is_estimated=True)
+    ] * 3
     found = agent.ledger.numbers()
     assert (found["answers"], found["unmetered"]) == (3, 3)
     assert (found["read_tokens"], found["generated_tokens"], found["money"]) == (0, 0, 0)

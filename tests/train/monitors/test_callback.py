@@ -99,7 +99,7 @@ class Verifies:
 
 
 @pytest.mark.parametrize("accepted", [(False,), (True,)])
-def test_the_entropy_is_of_answers_of_those_who_learn(
+def test_answers_are_measured_of_those_who_learn(
     accepted: tuple[bool, ...],
     probe: Probe,
     make_model: MakeModel,
@@ -108,7 +108,10 @@ def test_the_entropy_is_of_answers_of_those_who_learn(
     cast = Cast({"ann": Verifies(*accepted)}, {"verifier": "ann"}, ("refiner",))
     env = Feedback(parser=ENV.parser, cast=cast, rounds=1)
     one = replace(probe, episodes=probe.episodes[:1], attempts=1, env=env)
-    assert ("entropy" in one.measure(make_model(seed=3), tokenizer)) is not accepted[0]
+    found = one.measure(make_model(seed=3), tokenizer)
+    for name in ("entropy", "truncated"):
+        assert (name in found) is not accepted[0], name
+    assert "no_plan" in found
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -81,7 +82,8 @@ def test_answers_of_another_agent_are_not_taken(tmp_path: Path) -> None:
 
 def test_kept_answers_cost_what_they_did_and_say_what_is_estimated(tmp_path: Path) -> None:
     def answer(questions: Sequence[str]) -> list[Reply]:
-        return [Reply("A", usage=Usage(10, 2, 0.5, is_estimated=q == "two")) for q in questions]
+        usage = Usage(10, 2, money=0.5, giga_operations=3.0)
+        return [Reply("A", usage=replace(usage, is_estimated=q == "two")) for q in questions]
 
     costs = []
     for _ in range(2):
