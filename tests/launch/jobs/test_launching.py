@@ -213,9 +213,16 @@ def test_what_kubectl_logs_of_its_tries_is_left_out_of_the_line(
     ("settings", "says"),
     [
         (["gpus_per_node=8", "nodes=3"], "hardware.nodes: 3 asked for, and the most with 8 GPUs"),
-        (["gpus_per_node=16"], "the largest node of any partition has 8; ask for fewer"),
+        (["gpus_per_node=16"], "the largest node of big, the default partition, has 8; ask for"),
         (["gpus_per_node=4", "nodes=6", "launch.partition=big"], "4 GPUs in big are 5; ask for"),
-        (["launch.device=cpu", "nodes=8"], "hardware.nodes: 8 asked for, and the most in any par"),
+        (
+            ["launch.device=cpu", "nodes=6"],
+            "6 asked for, and the most in big, the default partition,",
+        ),
+        (
+            ["launch.device=cpu", "nodes=8", "launch.extra=['--partition=small']"],
+            "most in any partit",
+        ),
         (["launch.partition='big,smal'"], "launch.partition: no 'smal'; did you mean 'small'?"),
         (["gpus_per_node=4", "nodes=5", "launch.partition='small,big'"], "sbatch refused the job"),
     ],
@@ -228,20 +235,29 @@ def test_a_job_that_would_wait_for_ever_is_refused_with_what_there_is(
     says: str,
 ) -> None:
     for name, body in (
-        ("sinfo", "echo 'big|2|gpu:h100:8'; echo 'big|3|gpu:4'; echo 'small|7|(null)'"),
+        ("sinfo", "echo 'big*|2|gpu:h100:8'; echo 'big*|3|gpu:4'; echo 'small|7|(null)'"),
         ("sbatch", "exit 1"),
     ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
     assert main(["launch", "train", "launch=slurm", *settings]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert says in line
+    # For sbatch its environment is above the options of the script.
+    monkeypatch.setenv("SBATCH_PARTITION", "tiny")
+    assert main(["launch", "train", "launch=slurm", *settings]) == 2
+    assert "SBATCH_PARTITION: no 'tiny'; there is big, small" in capsys.readouterr().err
 
 
 def test_gpus_are_counted_as_slurm_writes_them() -> None:
     assert _gpus("gpu:h100:8(S:0-1)") == 8
     assert _gpus("gpu:4,nvme:1") == 4
+    assert _gpus("gpu:h100:4,gpu:a100:2(S:0),nvme:1") == 6
+    assert _gpus("gpu:3090:4") == 4
+    assert _gpus("gpu:2080ti:8(S:0-1)") == 8
+    assert _gpus("gpu:1g.10gb:7") == 7
     assert _gpus("(null)") == 0
 
 
