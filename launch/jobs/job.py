@@ -77,6 +77,10 @@ class JobFolder:
         """What the script itself says: the verdict of every attempt, the scheduler's messages."""
         return self.path / "job.log"
 
+    def scheduler_log(self) -> str:
+        path = self.scheduler_log_path
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
     @property
     def attempts_path(self) -> Path:
         return self.path / "attempts.jsonl"

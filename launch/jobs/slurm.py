@@ -91,8 +91,8 @@ class SlurmBackend:
         if told.returncode:
             raise ValueError(f"launch: scancel refused ({one_line(told.stderr)})")
 
-    def log_command(self, job: Job) -> list[str]:
-        return ["cat", str(job.folder.scheduler_log_path)]
+    def script_log(self, job: Job) -> str:
+        return job.folder.scheduler_log()
 
 
 def _asked(settings: SlurmSettings) -> tuple[str, list[str]]:

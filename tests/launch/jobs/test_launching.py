@@ -95,8 +95,20 @@ def test_a_run_whose_job_sbatch_refuses_is_taken_back(
     assert files(here) == []
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (0, "r/job/job.json: "),
+        # Its id is nowhere else.
+        (1, "could not be cancelled (launch: scancel refused (no answer)); cancel it with the"),
+    ],
+)
 def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    status: int,
+    says: str,
 ) -> None:
     programs, here = tmp_path / "programs", tmp_path / "here"
     programs.mkdir()
@@ -105,7 +117,11 @@ def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
         ("sinfo", "echo 'gpu|1|gpu:8'"),
         # From here on there is no room for a file in place of job.json.
         ("sbatch", f"rm '{here}/r/job/job.json'; mkdir -p '{here}/r/job/job.json/full'; echo 17"),
-        ("scancel", f"echo $1 > '{tmp_path}/cancelled'"),
+        (
+            "scancel",
+            f"(echo $1; cat '{here}/r/job/cancelled') > '{tmp_path}/cancelled'; "
+            f"echo no answer >&2; exit {status}",
+        ),
     ):
         (programs / name).write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{body}\n")
         (programs / name).chmod(0o755)
@@ -113,8 +129,11 @@ def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
     monkeypatch.chdir(here)
     assert main(["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=r"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "r/job/job.json: " in line
-    assert (tmp_path / "cancelled").read_text() == "17\n"
+    assert "r/job/job.json: " in line and says in line
+    assert ("slurm job 17 has no record" in line) == bool(status)
+    job_id, submission = (tmp_path / "cancelled").read_text().splitlines()
+    # The mark that keeps its script from queueing it again came first.
+    assert job_id == "17" and len(submission) == 12
     assert files(here) == []
 
 
