@@ -27,8 +27,8 @@ from launch.explain import explain, is_user_error
 from launch.jobs import attempts
 from launch.jobs.attempts import EXIT_CRASHED, Failure, NodeEnd
 from launch.jobs.heartbeat import HangWatch, beat_path
-from launch.jobs.job import Job, JobFolder
-from launch.jobs.nodes import MeetingPoint, Node, meet
+from launch.jobs.job import Job
+from launch.jobs.nodes import MeetingPoint, Node, meet, read_job
 from train.preemption import STOPPING
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -37,7 +37,7 @@ SECONDS_BETWEEN_HANG_LOOKS = 5.0
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read_on_node()
+    job = read_job(run)
     node = Node.of_environment(job)
     end = _play(job, node, job.folder.attempt_dir(node.attempt))
     try:
