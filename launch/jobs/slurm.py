@@ -64,7 +64,7 @@ class SlurmBackend:
         else:
             named, where = default[:1], f"{default[0]}, the default partition,"
         # The job then runs in one of those that are named.
-        _refuse_size(job, settings, where, [kinds[name] for name in named or kinds])
+        _refuse_size(job, settings, (key, where), [kinds[name] for name in named or kinds])
 
     def submit(self, job: Job, settings: LaunchSettings) -> Job:
         told = ask(self.command(job, settings), _WHAT_FOR)
@@ -107,19 +107,21 @@ def _asked(settings: SlurmSettings) -> tuple[str, list[str]]:
 def _refuse_size(
     job: Job,
     settings: SlurmSettings,
-    where: str,
+    named: tuple[str, str],
     partitions: Sequence[Sequence[tuple[int, int]]],
 ) -> None:
     """sbatch takes a job that is too large for its partition, and it waits for ever.
 
-    `partitions` have, of each kind of their nodes, how many there are and the GPUs of one.
+    `partitions` have, of each kind of their nodes, how many there are and the GPUs of one; `named`
+    has the setting that names them, and what to call them.
     """
+    key, where = named
     gpus = job.processes_per_node if settings.device == "gpu" else 0
     most = max((has for kinds in partitions for _, has in kinds), default=0)
     if most < gpus:
         raise ValueError(
             f"hardware.gpus_per_node: {gpus} asked for, and the largest node of {where} has "
-            f"{most}; ask for fewer on more nodes, for another launch.partition, or set "
+            f"{most}; ask for fewer on more nodes, for another {key}, or set "
             "launch.device=cpu"
         )
     fit = max((sum(n for n, has in kinds if has >= gpus) for kinds in partitions), default=0)
@@ -127,7 +129,7 @@ def _refuse_size(
         alike = f" with {gpus} GPUs" if gpus else ""
         raise ValueError(
             f"hardware.nodes: {job.nodes} asked for, and the most{alike} in {where} are {fit}; "
-            "ask for fewer, or for another launch.partition"
+            f"ask for fewer, or for another {key}"
         )
 
 

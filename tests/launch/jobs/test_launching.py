@@ -286,6 +286,9 @@ def test_a_job_that_would_wait_for_ever_is_refused_with_what_there_is(
     monkeypatch.setenv("SBATCH_PARTITION", "tiny")
     assert main(["launch", "train", "launch=slurm", *settings]) == 2
     assert "SBATCH_PARTITION: no 'tiny'; there is big, small" in capsys.readouterr().err
+    monkeypatch.setenv("SBATCH_PARTITION", "small")
+    assert main(["launch", "train", "launch=slurm", "launch.device=cpu", "nodes=8"]) == 2
+    assert "in small are 7; ask for fewer, or for another SBATCH_PART" in capsys.readouterr().err
 
 
 def test_gpus_are_counted_as_slurm_writes_them() -> None:
