@@ -6,7 +6,6 @@ and so is whatever Hydra and OmegaConf raise over a config. Everything else is a
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterable
 
@@ -18,10 +17,8 @@ from hydra.errors import (
 from omegaconf.errors import OmegaConfBaseException
 
 from train.config.hints import did_you_mean
+from train.files import file_error
 from train.monitors.stop import StoppedByMonitor
-
-# A disk, a share of it, or a file that may not become larger.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UnknownSetting(ValueError):
@@ -54,23 +51,30 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_such_option(error.missing_cfg_file, error.options or ())
+    if is_there_already(error):
+        return f"{unknown_key(error)}: is there already; leave out the +"
     if isinstance(error, OmegaConfBaseException):
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return f"{error.full_key}: {reason}" if error.full_key else reason
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        remedy = "; make room there, then try again" if error.errno in _FULL else ""
-        return f"{error.filename}: {error.strerror.lower()}{remedy}"
+    if isinstance(error, OSError) and (line := file_error(error)):
+        return line
     if isinstance(error.__cause__, OmegaConfBaseException) and isinstance(error, HydraException):
         return f"{_one_line(str(error))} ({explain(error.__cause__)})"
     return _one_line(str(error)) or type(error).__name__
 
 
 def unknown_key(error: BaseException) -> str | None:
-    """The key of an override that found nothing to override, if that is what the error says."""
+    """The key of an override that found nothing to override, or what it was to add, if the error
+    says so."""
     if not isinstance(error, HydraException):
         return None
     found = re.match(r"Could not (?:override|delete|append)[^']*'([^']+)'", str(error))
     return found.group(1).partition("@")[0] if found else None
+
+
+def is_there_already(error: BaseException) -> bool:
+    """Whether an override that is to add a key, with a `+`, found it there."""
+    return isinstance(error, HydraException) and str(error).startswith("Could not append")
 
 
 def _no_such_option(missing: str, options: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from launch.cli import EXIT_OK, Command, report
-from launch.explain import UnknownSetting, explain, is_user_error, unknown_key
+from launch.explain import UnknownSetting, explain, is_there_already, is_user_error, unknown_key
 from launch.saved_run import SAVED_RUN_CONFIG, store_saved_run, take_saved_run
 from launch.sweeps import sweeper
 from train import ranks
@@ -43,6 +43,7 @@ _WITH_VALUE = {
     *("--cfg", "-c", "--package", "-p", "--config-path", "-cp"),
     *("--config-name", "-cn", "--config-dir", "-cd"),
 }
+_FOLDERS = {"run_dir", "hydra.run.dir", "hydra.sweep.dir"}
 _INFO = {"--info", "-i"}
 _INFO_KINDS = {"all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 
@@ -73,7 +74,7 @@ def run_with_hydra(
         others = [name for key, name in command.config_names.items() if key in asked]
         config_name = others[0] if others else config_name
 
-    jobs = _Jobs(name, command)
+    jobs = _Jobs(name, command, missing=_missing_parents(overrides))
     # Hydra then lets exceptions through instead of printing them in a form of its own.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     run = hydra.main(version_base="1.3", config_path=str(config_dir), config_name=config_name)
@@ -95,6 +96,8 @@ def run_with_hydra(
                 f"{key}: not every {group} of this sweep is known to have it; sweep those that "
                 f"have it alone, or, if all do, write ++{key}=VALUE"
             ) from error
+        if is_there_already(error):
+            raise
         known = _known_settings(config_dir, config_name, overrides, key)
         raise UnknownSetting(key, known) from error
     statuses = [report(f"{name}{label}", error, show_traceback) for label, error in jobs.failures]
@@ -146,6 +149,8 @@ class _Jobs:
     command: Command
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     pid: int = field(default_factory=os.getpid)
+    missing: set[Path] = field(default_factory=set)
+    """Folders above those that were asked for, which were not there before."""
     here_before: set[str] = field(default_factory=lambda: set(os.listdir()))
 
     def run(self, config: DictConfig) -> Any:
@@ -189,9 +194,10 @@ class _Jobs:
 
     def _remove_new_parents(self, folder: Path) -> None:
         """`runs/` goes as well where Hydra made it for this folder alone."""
-        inside = folder.relative_to(Path.cwd()).parts if folder.is_relative_to(Path.cwd()) else ()
-        if inside and inside[0] not in self.here_before:
-            for parent in list(folder.parents)[: len(inside) - 1]:
+        here = Path.cwd()
+        for parent in folder.parents:
+            inside = parent.relative_to(here).parts if parent.is_relative_to(here) else ()
+            if parent in self.missing or (inside and inside[0] not in self.here_before):
                 _remove_if_empty(parent)
 
     def _note_trial(self, **told: Any) -> None:
@@ -200,6 +206,15 @@ class _Jobs:
         if config.mode == RunMode.MULTIRUN and ranks.is_main():
             with suppress(OSError):
                 note(Path(config.sweep.dir), config.job.num, **told)
+
+
+def _missing_parents(overrides: Sequence[str]) -> set[Path]:
+    """Of the folders that the overrides name, those above them that are not there yet."""
+    given = [o for o in overrides if o.partition("=")[0].lstrip("+") in _FOLDERS]
+    parsed = OverridesParser.create().parse_overrides(given)
+    values = [str(o.value()) for o in parsed if not o.is_sweep_override()]
+    parents = {parent for value in values for parent in Path(os.path.abspath(value)).parents}
+    return {parent for parent in parents if not parent.exists()}
 
 
 def _as_seen_from_here(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# A disk, a share of it, or a file that may not become larger.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def write_text(path: Path, text: str) -> None:
     """Replaces the file in one step: a reader, or a crash, sees the old text or the new one."""
-    with _naming(path):
+    with naming(path):
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -31,19 +35,27 @@ def write_text(path: Path, text: str) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Adds a line at the end; one that a crash or a full disk cut short spoils no other."""
-    with _naming(path), path.open("ab+") as file:
+    with naming(path), path.open("ab+") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
         file.write((b"" if file.read() in (b"", b"\n") else b"\n") + line.encode("utf-8") + b"\n")
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """The system names no file where a disk is full, and for a temporary one its own name."""
     try:
         yield
     except OSError as error:
         error.filename = str(path)
         raise
+
+
+def file_error(error: OSError) -> str | None:
+    """The error's file, what is wrong with it and the remedy; None where it names no file."""
+    if not (error.filename and error.strerror):
+        return None
+    remedy = "; make room there, then try again" if error.errno in _FULL else ""
+    return f"{error.filename}: {error.strerror.lower()}{remedy}"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from train import ranks
 from train.cache import digest
+from train.files import naming
 
 
 class Journal:
@@ -45,7 +46,8 @@ class Journal:
         name = digest(key)
         line = json.dumps({"key": name, "batch": batch}, allow_nan=False).encode()
         # Two evaluations of the same checkpoint may share the file.
-        with FileLock(self.path.with_suffix(".lock")), self.path.open("a+b") as file:
+        lock = FileLock(self.path.with_suffix(".lock"))
+        with lock, naming(self.path), self.path.open("a+b") as file:
             file.write(_end_of_torn_line(file) + line + b"\n")
             file.flush()
             os.fsync(file.fileno())

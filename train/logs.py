@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 from train import ranks
-from train.files import write_text
+from train.files import append_line, write_text
 from train.run_folder import RunFolder, redacted
 
 _logger = logging.getLogger(__name__)
@@ -264,8 +264,8 @@ def _markdown_cell(value: Any) -> str:
 
 
 def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    if records:
+        append_line(path, "\n".join(json.dumps(record, ensure_ascii=False) for record in records))
 
 
 def _keep_until(path: Path, resumed_step: int | None) -> None:

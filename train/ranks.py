@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from train.files import file_error
+
 if TYPE_CHECKING:
     import torch
 
@@ -137,9 +139,8 @@ def leave() -> None:
 
 def _told(error: Exception) -> str:
     """The error with the name of its file, which an operating system's error keeps apart."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return str(error)
+    line = file_error(error) if isinstance(error, OSError) else None
+    return line or str(error)
 
 
 def _broadcast(text: str) -> str:

@@ -33,8 +33,8 @@ class Backend(Protocol):
 
     def cancel(self, job: Job) -> None: ...
 
-    def log_command(self, job: Job) -> list[str]:
-        """What shows the words of the script itself, such as why no node came to its start."""
+    def script_log(self, job: Job) -> str:
+        """The words of the script itself, such as why no node came to its start."""
         ...
 
 

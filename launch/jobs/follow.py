@@ -13,7 +13,6 @@ from launch.jobs.attempts import EXIT_CRASHED
 from launch.jobs.backend import backend_of
 from launch.jobs.heartbeat import beat_path, read_beat
 from launch.jobs.job import Job, JobFolder
-from launch.jobs.shell import ask, one_line
 from train.files import write_text
 
 _ENDS = {
@@ -40,8 +39,12 @@ def status(argv: Sequence[str]) -> int:
             continue
         end, failure = attempts.verdict(job, line["attempt"])
         reason = f": {failure.message}" if failure else ""
+        if end == EXIT_CRASHED and not failure:
+            reason = f"; no node said why, nextchapter launch logs {arguments.run} may"
         print(f"attempt {line['attempt']}: {_ENDS.get(end, 'crashed')}{reason}")
-    if not told and state is None:
+    if not told and state is None and job.folder.is_cancelled(job):
+        print("cancelled before any node started")
+    elif not told and state is None:
         print(f"no node came to its start; for why, nextchapter launch logs {arguments.run}")
     return 0
 
@@ -54,9 +57,13 @@ def logs(argv: Sequence[str]) -> int:
     parser.add_argument("--follow", action="store_true", help="go on showing what is added")
     arguments = parser.parse_args(argv)
     job = _job(arguments)
-    known = [line["attempt"] for line in attempts.read(job)]
+    begun = attempts.read(job)
+    if arguments.attempt is None:
+        # What an earlier submission of the run left says nothing of this one.
+        begun = [line for line in begun if line["submission"] == job.submission]
+    known = [line["attempt"] for line in begun]
     if not known:
-        return _script_log(job)
+        return _script_log(job, has_begun=False)
     attempt = arguments.attempt or known[-1]
     if attempt not in known:
         raise ValueError(f"--attempt: no {attempt!r}; there is {', '.join(known)}")
@@ -65,6 +72,9 @@ def logs(argv: Sequence[str]) -> int:
         end, failure = attempts.verdict(job, attempt)
         rank = failure.rank if failure and failure.rank >= 0 and end == EXIT_CRASHED else 0
     files = _logs_of(job, attempt, rank)
+    if not files and arguments.rank is None:
+        # The attempt was counted, and its nodes ended before any of their processes.
+        return _script_log(job, has_begun=True)
     if not files:
         raise ValueError(
             f"--rank: no log of rank {rank} in attempt {attempt}; ranks are 0 to "
@@ -108,20 +118,34 @@ def _logs_of(job: Job, attempt: str, rank: int) -> list[Path]:
     return sorted(folder.glob(f"node-{node}_*/attempt_0/{local_rank}/std*.log"))
 
 
-def _script_log(job: Job) -> int:
-    """What the job's script said, where none of its nodes came to have a log of its own."""
+def _script_log(job: Job, *, has_begun: bool) -> int:
+    """What the job's script said, where none of its processes came to have a log of its own."""
     backend = backend_of(job.backend)
-    if job.id is not None and (state := backend.state(job)) is not None:
+    state = backend.state(job) if job.id else None
+    said = backend.script_log(job) if has_begun or state is None else ""
+    if said.strip():
+        print(said, end="")
+        return 0
+    if state is not None:
         raise ValueError(f"{job.run}: {job.backend} job {job.id} is {state}; no node has started")
-    said = ask(backend.log_command(job), "this log")
-    if not said.stdout.strip():
-        reason = one_line(said.stderr) or "its log is empty"
-        raise ValueError(
-            f"{job.run}: no node came to its start, and the script said nothing ({reason}); see "
-            f"launch.setup and launch.modules in {job.script_path}"
+    raise ValueError(f"{job.run}: {_why_silent(job)}")
+
+
+def _why_silent(job: Job) -> str:
+    """Why a job that has ended left no words."""
+    if job.folder.is_cancelled(job):
+        return f"cancelled before any node started; nextchapter launch train resume={job.run}"
+    none_came = "no node came to its start"
+    log = job.folder.scheduler_log_path
+    if job.backend == "local" and not log.exists():
+        return f"{none_came}; what the script said is on the terminal that it was launched from"
+    if job.backend == "slurm" and not log.exists():
+        return (
+            f"{none_came}, and {log} was never written; was it cancelled with scancel, or do nodes "
+            "not see that folder?"
         )
-    print(said.stdout, end="")
-    return 0
+    keys = "launch.setup and launch.modules" if job.backend == "slurm" else "launch.setup"
+    return f"{none_came}, and the script said nothing; see {keys} in {job.script_path}"
 
 
 def _movement(job: Job, attempt: str) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launch.cli import EXIT_USER_ERROR
-from launch.explain import explain
 from train.config.validate import check
 from train.files import write_json
 
@@ -77,6 +74,10 @@ class JobFolder:
         """What the script itself says: the verdict of every attempt, the scheduler's messages."""
         return self.path / "job.log"
 
+    def scheduler_log(self) -> str:
+        path = self.scheduler_log_path
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
     @property
     def attempts_path(self) -> Path:
         return self.path / "attempts.jsonl"
@@ -96,18 +97,6 @@ class JobFolder:
     def write(self, job: Job) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.record_path, asdict(job))
-
-    def read_on_node(self) -> Job:
-        """
-        Raises:
-            SystemExit: it cannot be read here, which is said in one line.
-        """
-        try:
-            return self.read()
-        except (OSError, ValueError) as error:
-            line = f"{explain(error)}; every node has to see the run's folder"
-            print(f"nextchapter launch: {line}", file=sys.stderr)
-            raise SystemExit(EXIT_USER_ERROR) from error
 
     def read(self) -> Job:
         """

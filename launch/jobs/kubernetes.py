@@ -60,9 +60,10 @@ class KubernetesBackend:
     def cancel(self, job: Job) -> None:
         _kubectl(*_trainjob(job, "delete"), "--wait=false")
 
-    def log_command(self, job: Job) -> list[str]:
-        where = f"--namespace={job.place['namespace']}"
-        return ["kubectl", "logs", where, f"--selector={_JOB_LABEL}={job.id}", "--prefix"]
+    def script_log(self, job: Job) -> str:
+        which = (f"--namespace={job.place['namespace']}", f"--selector={_JOB_LABEL}={job.id}")
+        # Of pods that are chosen by a label kubectl shows ten lines each, unless it is told.
+        return _kubectl("logs", *which, "--prefix", "--tail=-1")
 
 
 def _refuse_what_no_pod_finds(job: Job, settings: KubernetesSettings) -> None:

@@ -67,8 +67,8 @@ class LocalBackend:
         with suppress(ProcessLookupError):
             os.kill(int(job.id), signal.SIGTERM)
 
-    def log_command(self, job: Job) -> list[str]:
-        return ["cat", str(job.folder.scheduler_log_path)]
+    def script_log(self, job: Job) -> str:
+        return job.folder.scheduler_log()
 
 
 def wait(job: Job) -> int:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -26,8 +27,8 @@ from launch.explain import explain, is_user_error
 from launch.jobs import attempts
 from launch.jobs.attempts import EXIT_CRASHED, Failure, NodeEnd
 from launch.jobs.heartbeat import HangWatch, beat_path
-from launch.jobs.job import Job, JobFolder
-from launch.jobs.nodes import MeetingPoint, Node, meet
+from launch.jobs.job import Job
+from launch.jobs.nodes import MeetingPoint, Node, meet, read_job
 from train.preemption import STOPPING
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -36,15 +37,16 @@ SECONDS_BETWEEN_HANG_LOOKS = 5.0
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read_on_node()
+    job = read_job(run)
     node = Node.of_environment(job)
     end = _play(job, node, job.folder.attempt_dir(node.attempt))
     try:
         attempts.end(job, node.attempt, end)
     except OSError as error:
-        # The verdict will find nothing of this node; the job's log is elsewhere, or has room left.
-        told = "; ".join([explain(error), *(failure.message for failure in end.failures)])
-        print(f"nextchapter launch: node {node.rank}: {told}", file=sys.stderr)
+        # The verdict will find nothing of this node. The job's log may be on the same full disk.
+        told = "; ".join([*(failure.message for failure in end.failures), explain(error)])
+        with suppress(OSError):
+            print(f"nextchapter launch: node {node.rank}: {told}", file=sys.stderr, flush=True)
         return end.status or EXIT_USER_ERROR
     return end.status
 
@@ -66,16 +68,16 @@ def _play(job: Job, node: Node, folder: Path) -> NodeEnd:
         try:
             stop.reach(processes)
             return _watch(job, node, processes, stop, folder)
+        except json.JSONDecodeError:
+            # torch's launcher reads what a process wrote of its error.
+            line = "a process failed, and its error was cut short, as by a full disk"
+            return _ended(node, EXIT_CRASHED, line, str(folder))
         finally:
             # Whatever went wrong: no process is left, and no thread that waits for its words.
             processes.close()
     except Timeout:
         line = f"{job.run}: another job is at work in this run; cancel one of them"
         return _ended(node, EXIT_USER_ERROR, line)
-    except json.JSONDecodeError:
-        # torch's launcher reads what a process wrote of its error.
-        line = "a process failed, and its error was cut short, as by a full disk"
-        return _ended(node, EXIT_CRASHED, line, str(folder))
     except Exception as error:
         if not is_user_error(error):
             raise
@@ -199,7 +201,6 @@ def _watch(job: Job, node: Node, processes: Processes, stop: Stop, folder: Path)
         if hang is not None:
             processes.close(death_sig=signal.SIGKILL)
             return _ended(node, EXIT_CRASHED, hang, str(folder))
-    processes.close()
     first = node.rank * job.processes_per_node
     failures = tuple(
         Failure(

@@ -10,14 +10,33 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.jobs.job import Job
+from launch.cli import EXIT_USER_ERROR
+from launch.explain import explain
+from launch.jobs.job import Job, JobFolder
 from train.files import write_json
 
 _LOOPBACK = "127.0.0.1"
+
+
+def read_job(run: str) -> Job:
+    """The job that this is a part of.
+
+    Raises:
+        SystemExit: its record cannot be read here, which is said in one line.
+    """
+    try:
+        return JobFolder(Path(run)).read()
+    except (OSError, ValueError) as error:
+        line = explain(error)
+        if isinstance(error, FileNotFoundError):
+            line += "; every node has to see the run's folder"
+        print(f"nextchapter launch: {line}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR) from error
 
 
 @dataclass(frozen=True)

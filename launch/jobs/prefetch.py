@@ -22,6 +22,8 @@ from train.schema import RunConfig
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _COMMIT = re.compile(r"[0-9a-f]{40}\Z")
 _DATA_PREFIX = "hf:"
+# Which of them it is depends on the version of huggingface_hub.
+_HTTP_LIBRARIES = ("httpx", "httpx2")
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def fetch(model: HubModel, *, local_only: bool) -> str:
         raise ValueError(f"{model.key}: {_why(model, error.__cause__)}") from error
     except HfHubHTTPError as error:
         raise ValueError(f"{model.key}: {_why(model, error)}") from error
+    except Exception as error:
+        # What a proxy or a connection that breaks raises is of the library below huggingface_hub.
+        if type(error).__module__.partition(".")[0] not in _HTTP_LIBRARIES:
+            raise
+        raise ValueError(f"{model.key}: {_why(model, error)}") from error
     return Path(folder).name
 
 
@@ -153,10 +160,12 @@ def _why(model: HubModel, error: BaseException | None) -> str:
         return f"{model.name} has no revision {model.revision}; set {model.revision_key}"
     if not isinstance(error, HfHubHTTPError):
         return (
-            f"{model.name} is not in the cache; this machine does not reach it; see HF_ENDPOINT "
-            "and HF_HUB_OFFLINE"
+            f"this machine does not reach {model.name}; see HF_ENDPOINT, HF_HUB_OFFLINE and the "
+            "proxy in HTTPS_PROXY"
         )
     status = error.response.status_code
+    if status == 404:
+        return f"nothing answers for {model.name} (404); check the name and HF_ENDPOINT"
     wrong_token = "the token in HF_TOKEN is wrong, or may not read it"
     remedy = wrong_token if status in (401, 403) else "try again later"
     return f"the Hub refused {model.name} ({status}); {remedy}"

@@ -42,9 +42,7 @@ class RayBackend:
                 entrypoint=shlex.join(_entrypoint(job)), submission_id=_id(job)
             )
         except RuntimeError as error:
-            raise ValueError(
-                f"launch: Ray refused the job ({one_line(str(error))[:300]})"
-            ) from error
+            raise ValueError(f"launch: Ray refused the job ({_reason(error)})") from error
         return job.with_id(submitted)
 
     def state(self, job: Job) -> str | None:
@@ -58,10 +56,21 @@ class RayBackend:
 
     def cancel(self, job: Job) -> None:
         assert job.id is not None
-        _client(job.place["address"]).stop_job(job.id)
+        client = _client(job.place["address"])
+        try:
+            client.stop_job(job.id)
+        except RuntimeError as error:
+            raise ValueError(f"launch: Ray did not stop the job ({_reason(error)})") from error
 
-    def log_command(self, job: Job) -> list[str]:
-        return ["ray", "job", "logs", f"--address={job.place['address']}", str(job.id)]
+    def script_log(self, job: Job) -> str:
+        client = _client(job.place["address"])
+        try:
+            return client.get_job_logs(job.id)
+        except RuntimeError as error:
+            raise ValueError(
+                f"launch: Ray has no log of {job.id} ({_reason(error)}); a cluster that was "
+                "started anew has forgotten its jobs"
+            ) from error
 
 
 def _id(job: Job) -> str:
@@ -70,6 +79,10 @@ def _id(job: Job) -> str:
 
 def _entrypoint(job: Job) -> list[str]:
     return ["bash", str(job.script_path)]
+
+
+def _reason(error: RuntimeError) -> str:
+    return one_line(str(error))[:300]
 
 
 def _client(address: str) -> Any:

@@ -20,7 +20,8 @@ from typing import Any
 from launch.cli import EXIT_USER_ERROR
 from launch.jobs import attempts
 from launch.jobs.attempts import EXIT_CRASHED, Failure, NodeEnd
-from launch.jobs.job import Job, JobFolder
+from launch.jobs.job import Job
+from launch.jobs.nodes import read_job
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--cpus", type=int, required=True)
     parser.add_argument("--gpus", type=int, required=True)
     arguments = parser.parse_args(argv)
-    job = JobFolder(Path(arguments.run)).read_on_node()
+    job = read_job(arguments.run)
     return _play(job, {"CPU": arguments.cpus, "GPU": arguments.gpus})
 
 

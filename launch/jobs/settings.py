@@ -90,6 +90,8 @@ class SlurmSettings(LaunchSettings):
     """An sbatch script."""
 
     partition: str | None = None
+    """One, or several of which the job runs in the first that has room: `'launch.partition="a,b"'`;
+    empty for the default one."""
     account: str | None = None
     qos: str | None = None
     time: str | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from launch.jobs.job import Job
@@ -13,7 +14,7 @@ from launch.jobs.shell import ask, one_line, refuse_control_characters, render
 from train.config.hints import did_you_mean
 
 _WHAT_FOR = "launch=slurm"
-# States in which a job will still run or is running.
+# States in which a job runs no more; one that is queued again is pending.
 _ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
     *("PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -40,24 +41,30 @@ class SlurmBackend:
 
     def check(self, job: Job, settings: LaunchSettings) -> None:
         assert isinstance(settings, SlurmSettings)
-        told = ask(["sinfo", "--noheader", "--format=%R|%D|%G"], _WHAT_FOR)
+        told = ask(["sinfo", "--noheader", "--format=%P|%D|%G"], _WHAT_FOR)
         if told.returncode:
             raise ValueError(
                 f"launch: Slurm does not answer ({one_line(told.stderr)}); launch from a node of "
                 "its cluster, or see SLURM_CONF"
             )
         lines = [line.split("|") for line in told.stdout.splitlines() if line.count("|") == 2]
-        there = [(name, int(num_nodes), _gpus(gres)) for name, num_nodes, gres in lines]
-        known = sorted({name for name, _, _ in there})
-        # The job then runs in one of those that are named.
-        wanted = settings.partition.split(",") if settings.partition else known
-        for name in wanted:
-            if name not in known:
+        kinds: dict[str, list[tuple[int, int]]] = {}
+        for name, num_nodes, gres in lines:
+            kinds.setdefault(name.rstrip("*"), []).append((int(num_nodes), _gpus(gres)))
+        default = [name.rstrip("*") for name, _, _ in lines if name.endswith("*")]
+        key, named = _asked(settings)
+        for name in named:
+            if name not in kinds:
                 raise ValueError(
-                    f"launch.partition: no '{name}'; {did_you_mean(name, known)}"
-                    f"there is {', '.join(known)}"
+                    f"{key}: no '{name}'; {did_you_mean(name, sorted(kinds))}"
+                    f"there is {', '.join(sorted(kinds))}"
                 )
-        _refuse_size(job, settings, {n: [p[1:] for p in there if p[0] == n] for n in wanted})
+        if named or not default or any(o.startswith(("--part", "-p")) for o in settings.extra):
+            where = ",".join(named) or "any partition"
+        else:
+            named, where = default[:1], f"{default[0]}, the default partition,"
+        # The job then runs in one of those that are named.
+        _refuse_size(job, settings, (key, where), [kinds[name] for name in named or kinds])
 
     def submit(self, job: Job, settings: LaunchSettings) -> Job:
         told = ask(self.command(job, settings), _WHAT_FOR)
@@ -84,31 +91,45 @@ class SlurmBackend:
         if told.returncode:
             raise ValueError(f"launch: scancel refused ({one_line(told.stderr)})")
 
-    def log_command(self, job: Job) -> list[str]:
-        return ["cat", str(job.folder.scheduler_log_path)]
+    def script_log(self, job: Job) -> str:
+        return job.folder.scheduler_log()
+
+
+def _asked(settings: SlurmSettings) -> tuple[str, list[str]]:
+    """The partitions that are named, and where; for sbatch its environment is above its script."""
+    key = "SBATCH_PARTITION"
+    names = os.environ.get(key, "")
+    if not names:
+        key, names = "launch.partition", settings.partition or ""
+    return key, [name for name in names.split(",") if name]
 
 
 def _refuse_size(
-    job: Job, settings: SlurmSettings, partitions: Mapping[str, list[tuple[int, int]]]
+    job: Job,
+    settings: SlurmSettings,
+    named: tuple[str, str],
+    partitions: Sequence[Sequence[tuple[int, int]]],
 ) -> None:
     """sbatch takes a job that is too large for its partition, and it waits for ever.
 
-    `partitions` have, of each kind of their nodes, how many there are and the GPUs of one.
+    `partitions` have, of each kind of their nodes, how many there are and the GPUs of one; `named`
+    has the setting that names them, and what to call them.
     """
+    key, where = named
     gpus = job.processes_per_node if settings.device == "gpu" else 0
-    most = max((has for kinds in partitions.values() for _, has in kinds), default=0)
-    where = settings.partition or "any partition"
+    most = max((has for kinds in partitions for _, has in kinds), default=0)
     if most < gpus:
         raise ValueError(
             f"hardware.gpus_per_node: {gpus} asked for, and the largest node of {where} has "
-            f"{most}; ask for fewer on more nodes, or set launch.device=cpu"
+            f"{most}; ask for fewer on more nodes, for another {key}, or set "
+            "launch.device=cpu"
         )
-    fit = [sum(n for n, has in kinds if has >= gpus) for kinds in partitions.values()]
-    if max(fit, default=0) < job.nodes:
+    fit = max((sum(n for n, has in kinds if has >= gpus) for kinds in partitions), default=0)
+    if fit < job.nodes:
         alike = f" with {gpus} GPUs" if gpus else ""
         raise ValueError(
-            f"hardware.nodes: {job.nodes} asked for, and the most{alike} in {where} are "
-            f"{max(fit, default=0)}; ask for fewer, or for another launch.partition"
+            f"hardware.nodes: {job.nodes} asked for, and the most{alike} in {where} are {fit}; "
+            f"ask for fewer, or for another {key}"
         )
 
 
@@ -183,6 +204,6 @@ def _verdict_runner(container: ContainerSettings | None) -> str:
 
 
 def _gpus(gres: str) -> int:
-    """GPUs in Slurm's words: `gpu:h100:8(S:0-1)` has 8."""
-    found = re.findall(r"\bgpu(?::[A-Za-z][^:(,]*)?:(\d+)", gres)
+    """GPUs in Slurm's words: `gpu:h100:8(S:0-1)` has 8, and `gpu:3090:4` has 4."""
+    found = re.findall(r"\bgpu(?::[^:(,]+)?:(\d+)(?=[(,]|$)", gres)
     return sum(map(int, found))

@@ -13,6 +13,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from launch.cli import EXIT_PREEMPTED
+from launch.explain import explain
 from launch.jobs.backend import Backend, backend_of, state_of
 from launch.jobs.job import Job, JobFolder
 from launch.jobs.local import wait
@@ -74,13 +76,14 @@ def run(config: DictConfig) -> None:
             _write(job, launch, backend)
             job = backend.submit(job, launch)
             job.folder.write(job)
-        except BaseException:
-            if job.id is not None:
-                # Without its record nobody could follow it, and no second one would be refused.
-                backend.cancel(job)
-            if not settings.resume:
-                shutil.rmtree(job.folder.path, ignore_errors=True)
-                folder.withdraw()
+        except BaseException as error:
+            try:
+                if job.id is not None:
+                    _take_back(job, backend, error)
+            finally:
+                if not settings.resume:
+                    shutil.rmtree(job.folder.path, ignore_errors=True)
+                    folder.withdraw()
             raise
     shown = settings.resume or settings.run_dir
     print(f"{job.backend} job {job.id}: nextchapter launch status {shown}", flush=True)
@@ -193,6 +196,25 @@ def _write(job: Job, launch: LaunchSettings, backend: Backend) -> None:
     # A new file: a shell that still reads the old one goes on with that.
     write_text(job.script_path, backend.render(job, launch))
     os.chmod(job.script_path, 0o755)
+
+
+def _take_back(job: Job, backend: Backend, error: BaseException) -> None:
+    """Ends a job without a record: nobody could follow it, and no second one would be refused.
+
+    Raises:
+        ValueError: it could not be ended; the line has its id, which is nowhere else.
+    """
+    with suppress(OSError):
+        # Nothing queues it again.
+        write_text(job.folder.cancelled_path, job.submission)
+    try:
+        backend.cancel(job)
+    except ValueError as refused:
+        why = explain(error) if isinstance(error, Exception) else type(error).__name__
+        raise ValueError(
+            f"{job.backend} job {job.id} has no record ({why}) and could not be "
+            f"cancelled ({explain(refused)}); cancel it with the scheduler's own command"
+        ) from error
 
 
 def _show(job: Job, launch: LaunchSettings, backend: Backend) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from launch.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PREEMPTED, EXIT_STOPPED, EXIT_USER_ERROR
 from launch.explain import explain
 from launch.jobs.attempts import EXIT_CRASHED, begin, read, verdict
-from launch.jobs.job import Job, JobFolder
+from launch.jobs.job import Job
+from launch.jobs.nodes import read_job
 from train.files import write_text
 from train.trials import write_end
 
@@ -28,7 +29,7 @@ _BYTES_OF_AN_END = 65536
 
 
 def main(run: str) -> int:
-    job = JobFolder(Path(run)).read_on_node()
+    job = read_job(run)
     attempt = os.environ["NEXTCHAPTER_ATTEMPT"]
     status, failure = verdict(job, attempt)
     where = job.folder.attempt_dir(attempt)

@@ -52,6 +52,7 @@ def test_a_run_goes_where_run_dir_says(nextchapter: Run) -> None:
         (["train", "seed=1,-1", "-m"], "train (job 1): seed: should not be negative"),
         (["train", "seed=1,2", "trainr=ppo", "-m"], "trainr: no such setting; did you mean"),
         (["train", "env=solo,debate", "env.rounds=1", "-m"], " write ++env.rounds=VALUE"),
+        (["train", "trainer=grpo,ppo", "+trainer.learning_rate=1", "-m"], "if all do, write ++"),
         (["train", "--seed", "3"], "--seed: no such option; settings are written without dashes"),
         (["train", "--multirnu"], "did you mean '--multirun'?"),
         (["train", "--experimental-rerun", "x"], "--experimental-rerun: no such option"),
@@ -201,6 +202,9 @@ def test_settings_of_the_command_itself_can_be_set_on_top_of_a_run(nextchapter: 
     assert nextchapter("evaluate", f"run={folder}", "writing.words=4").status == 0
     (evaluation,) = Path(folder, "evaluations").iterdir()
     assert seen(evaluation)["writing"] == {"words": 4, "heat": 0.5}
+    refused = nextchapter("evaluate", f"run={folder}", "+writing.words=4")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "writing.words: is there already; leave out the +" in refused.err
 
 
 def test_evaluate_may_choose_a_group_of_the_saved_run_anew(nextchapter: Run) -> None:

@@ -151,12 +151,12 @@ def test_a_run_over_two_nodes_that_is_preempted_and_loses_a_node_ends_as_the_und
         ),
         (
             ("gpus_per_node=8",),
-            "hardware.gpus_per_node: 8 asked for, and the largest node of any partition has 0; ask "
-            "for fewer on more nodes, or set launch.device=cpu",
+            "hardware.gpus_per_node: 8 asked for, and the largest node of all, the default "
+            "partition, has 0; ask for fewer on more nodes, for another launch.partition, or set",
         ),
         (
             ("launch.device=cpu", "nodes=3"),
-            "hardware.nodes: 3 asked for, and the most in any partition are 2; ask for fewer",
+            "hardware.nodes: 3 asked for, and the most in all, the default partition, are 2; ask",
         ),
         (("launch.device=cpu", "launch.memory=9000T"), "launch: sbatch refused the job ("),
     ],

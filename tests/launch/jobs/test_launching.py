@@ -56,6 +56,28 @@ def test_a_dry_run_shows_the_script_and_the_command_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_leaves_the_folders_that_were_there_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for folder in ("out/new/far/r", "runs/r", f"{tmp_path}/out/r"):
+        assert main(["launch", "train", "launch=slurm", f"run_dir={folder}", "--dry-run"]) == 0
+        assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize(("run_dir", "key"), [("mount/r", "working folder"), ("r", "run_dir")])
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_what_no_pod_would_find_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run_dir: str, key: str, options: list[str]
+) -> None:
+    pytest.importorskip("kubeflow_trainer_api", reason="needs nextchapter[kubernetes]")
+    mount = tmp_path / "mount"
+    where = ("launch.volume_claim=books", f"launch.mount={mount}", f"run_dir={run_dir}")
+    assert main(["launch", "train", "launch=kubernetes", *where, *options]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f" {key}: {tmp_path}" in line
+    assert f"is outside of launch.mount={mount}, where no pod would find it" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_value_from_a_config_cannot_become_a_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -95,8 +117,20 @@ def test_a_run_whose_job_sbatch_refuses_is_taken_back(
     assert files(here) == []
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (0, "r/job/job.json: "),
+        # Its id is nowhere else.
+        (1, "could not be cancelled (launch: scancel refused (no answer)); cancel it with the"),
+    ],
+)
 def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    status: int,
+    says: str,
 ) -> None:
     programs, here = tmp_path / "programs", tmp_path / "here"
     programs.mkdir()
@@ -105,7 +139,11 @@ def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
         ("sinfo", "echo 'gpu|1|gpu:8'"),
         # From here on there is no room for a file in place of job.json.
         ("sbatch", f"rm '{here}/r/job/job.json'; mkdir -p '{here}/r/job/job.json/full'; echo 17"),
-        ("scancel", f"echo $1 > '{tmp_path}/cancelled'"),
+        (
+            "scancel",
+            f"(echo $1; cat '{here}/r/job/cancelled') > '{tmp_path}/cancelled'; "
+            f"echo no answer >&2; exit {status}",
+        ),
     ):
         (programs / name).write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{body}\n")
         (programs / name).chmod(0o755)
@@ -113,8 +151,11 @@ def test_a_job_whose_record_cannot_be_written_is_cancelled_and_taken_back(
     monkeypatch.chdir(here)
     assert main(["launch", "train", "launch=slurm", "launch.offline=false", "run_dir=r"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "r/job/job.json: " in line
-    assert (tmp_path / "cancelled").read_text() == "17\n"
+    assert "r/job/job.json: " in line and says in line
+    assert ("slurm job 17 has no record" in line) == bool(status)
+    job_id, submission = (tmp_path / "cancelled").read_text().splitlines()
+    # The mark that keeps its script from queueing it again came first.
+    assert job_id == "17" and len(submission) == 12
     assert files(here) == []
 
 
@@ -168,10 +209,6 @@ def test_a_second_job_in_the_run_of_pods_that_wait_is_refused(
         ),
         (["launch=kubernetes"], "launch.volume_claim: names the claim"),
         (["launch=kubernetes", "--dry-run"], "launch.volume_claim: names the claim"),
-        (
-            ["launch=kubernetes", "launch.volume_claim=books", "run_dir=/work/r", "--dry-run"],
-            "is outside of launch.mount=/work, where no pod would find it",
-        ),
         (["trainer.max_steps=0"], "trainer.max_steps: should be greater than 0"),
     ],
 )
@@ -213,9 +250,16 @@ def test_what_kubectl_logs_of_its_tries_is_left_out_of_the_line(
     ("settings", "says"),
     [
         (["gpus_per_node=8", "nodes=3"], "hardware.nodes: 3 asked for, and the most with 8 GPUs"),
-        (["gpus_per_node=16"], "the largest node of any partition has 8; ask for fewer"),
+        (["gpus_per_node=16"], "the largest node of big, the default partition, has 8; ask for"),
         (["gpus_per_node=4", "nodes=6", "launch.partition=big"], "4 GPUs in big are 5; ask for"),
-        (["launch.device=cpu", "nodes=8"], "hardware.nodes: 8 asked for, and the most in any par"),
+        (
+            ["launch.device=cpu", "nodes=6"],
+            "6 asked for, and the most in big, the default partition,",
+        ),
+        (
+            ["launch.device=cpu", "nodes=8", "launch.extra=['--partition=small']"],
+            "most in any partit",
+        ),
         (["launch.partition='big,smal'"], "launch.partition: no 'smal'; did you mean 'small'?"),
         (["gpus_per_node=4", "nodes=5", "launch.partition='small,big'"], "sbatch refused the job"),
     ],
@@ -228,20 +272,32 @@ def test_a_job_that_would_wait_for_ever_is_refused_with_what_there_is(
     says: str,
 ) -> None:
     for name, body in (
-        ("sinfo", "echo 'big|2|gpu:h100:8'; echo 'big|3|gpu:4'; echo 'small|7|(null)'"),
+        ("sinfo", "echo 'big*|2|gpu:h100:8'; echo 'big*|3|gpu:4'; echo 'small|7|(null)'"),
         ("sbatch", "exit 1"),
     ):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("SBATCH_PARTITION", raising=False)
     assert main(["launch", "train", "launch=slurm", *settings]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert says in line
+    # For sbatch its environment is above the options of the script.
+    monkeypatch.setenv("SBATCH_PARTITION", "tiny")
+    assert main(["launch", "train", "launch=slurm", *settings]) == 2
+    assert "SBATCH_PARTITION: no 'tiny'; there is big, small" in capsys.readouterr().err
+    monkeypatch.setenv("SBATCH_PARTITION", "small")
+    assert main(["launch", "train", "launch=slurm", "launch.device=cpu", "nodes=8"]) == 2
+    assert "in small are 7; ask for fewer, or for another SBATCH_PART" in capsys.readouterr().err
 
 
 def test_gpus_are_counted_as_slurm_writes_them() -> None:
     assert _gpus("gpu:h100:8(S:0-1)") == 8
     assert _gpus("gpu:4,nvme:1") == 4
+    assert _gpus("gpu:h100:4,gpu:a100:2(S:0),nvme:1") == 6
+    assert _gpus("gpu:3090:4") == 4
+    assert _gpus("gpu:2080ti:8(S:0-1)") == 8
+    assert _gpus("gpu:1g.10gb:7") == 7
     assert _gpus("(null)") == 0
 
 

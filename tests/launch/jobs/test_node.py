@@ -67,29 +67,6 @@ def test_a_node_that_the_first_one_does_not_answer_says_so(make_job: Callable[..
     assert failure is not None and "not written by the first node within 0.5 s" in failure.message
 
 
-def with_files_of(num_kb: int, module: str, job: Job) -> tuple[int, list[str]]:
-    """Status and lines of a part of the job of which no file can grow beyond so much."""
-    command = ["bash", "-c", f'ulimit -f {num_kb}; exec "$@"', "bash"]
-    command += [sys.executable, "-P", "-m", f"launch.jobs.{module}", job.run]
-    environment = {**os.environ, "NEXTCHAPTER_ATTEMPT": "a"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    return done.returncode, done.stderr.strip().splitlines()
-
-
-def test_a_process_whose_error_a_full_disk_cuts_short_ends_its_node(
-    make_job: Callable[..., Job],
-) -> None:
-    # The log has no room for the line with this name, and the error's file none for that error.
-    job = make_job(arguments=("books", "far/" * 300))
-    status, lines = with_files_of(1, "node", job)
-    assert status == 1 and not any("Traceback" in line for line in lines)
-    _, failure = verdict(job, "a")
-    assert failure is not None
-    assert failure.message == "a process failed, and its error was cut short, as by a full disk"
-
-
 def test_a_node_that_does_not_see_the_runs_folder_says_so(tmp_path: Path) -> None:
     environment = {**os.environ, "NEXTCHAPTER_ATTEMPT": "a"}
     command = [sys.executable, "-P", "-m", "launch.jobs.node", str(tmp_path / "run")]
@@ -97,13 +74,3 @@ def test_a_node_that_does_not_see_the_runs_folder_says_so(tmp_path: Path) -> Non
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
     assert "job.json is missing" in line and "every node has to see the run's folder" in line
-
-
-def test_a_disk_that_takes_nothing_is_one_line_and_the_job_ends(
-    make_job: Callable[..., Job],
-) -> None:
-    job = make_job()
-    status, (line,) = with_files_of(0, "node", job)
-    assert status == 2 and "attempts.jsonl: file too large; make room there, then try" in line
-    status, (line,) = with_files_of(0, "verdict", job)
-    assert status == 2 and "file too large; make room there, then try again" in line

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.jobs.job import Job
-from launch.jobs.nodes import Node, meet
+from launch.jobs.nodes import Node, meet, read_job
 
 LISTENING = "0A"
 
@@ -40,3 +40,19 @@ def test_another_number_of_nodes_than_was_asked_for_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"hardware.nodes: 2 are asked for, .* started 3"):
         meet(make_job(nodes=2), Node(0, 3, "a"))
+
+
+def test_a_record_that_is_not_seen_is_another_matter_than_one_that_is_damaged(
+    make_job: Callable[..., Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    elsewhere = "every node has to see the run's folder"
+    for spoil, says, is_unseen in (
+        (lambda path: path.write_text("{"), "job.json: is damaged; launch the run again", False),
+        (lambda path: path.unlink(), "was not launched as a job", True),
+    ):
+        spoil(job.folder.record_path)
+        with pytest.raises(SystemExit) as end:
+            read_job(job.run)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert end.value.code == 2 and says in line and (elsewhere in line) == is_unseen

@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-Prefetch = Callable[[str], subprocess.CompletedProcess[str]]
+Prefetch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @contextmanager
@@ -86,8 +86,9 @@ class Having(Answer):
 
 @pytest.fixture
 def prefetch(tmp_path: Path) -> Prefetch:
-    def run(endpoint: str) -> subprocess.CompletedProcess[str]:
+    def run(endpoint: str, **variables: str) -> subprocess.CompletedProcess[str]:
         where = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_of_a_test"}
+        where |= variables
         return subprocess.run(
             [
                 *(sys.executable, "-P", "-m", "launch", "launch", "prefetch"),
@@ -113,6 +114,8 @@ def test_what_is_fetched_is_pinned_has_no_pickle_and_is_enough_without_the_hub(
         f"books/writer: {COMMIT}",
         f"  to pin it: generator.model.revision={COMMIT}",
     ]
+    with served(refusing(500, "", "Internal error")) as endpoint:
+        assert prefetch(endpoint).stdout == done.stdout
     kept = {path.name for path in (tmp_path / "hub").glob(f"*/snapshots/{COMMIT}/*")}
     assert kept == {"config.json", "model.safetensors"}
     # Where there is no Hub any more, a launch finds the commit in the cache.
@@ -140,6 +143,7 @@ def test_what_is_fetched_is_pinned_has_no_pickle_and_is_enough_without_the_hub(
         ),
         ((403, "GatedRepo", "Access is restricted"), "books/writer is gated; ask for access on"),
         ((403, "", "Forbidden"), "refused books/writer (403); the token in HF_TOKEN is wrong, or"),
+        ((404, "", ""), "nothing answers for books/writer (404); check the name and HF_ENDPOINT"),
         ((500, "", "Internal error"), "the Hub refused books/writer (500); try again later"),
     ],
 )
@@ -159,4 +163,33 @@ def test_a_hub_that_is_not_reached_is_said_so(prefetch: Prefetch) -> None:
     done = prefetch("http://127.0.0.1:1")
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "this machine does not reach it; see HF_ENDPOINT" in line
+    assert "this machine does not reach books/writer; see HF_ENDPOINT" in line
+
+
+class Proxy(Answer):
+    def do_CONNECT(self) -> None:
+        self.answer(403, {})
+
+
+class Breaking(Answer):
+    """Ends the connection in the place of an answer."""
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+
+    do_HEAD = do_GET
+
+
+def test_a_proxy_that_refuses_and_a_connection_that_breaks_are_the_same_line(
+    prefetch: Prefetch,
+) -> None:
+    with served(Proxy) as proxy, served(Breaking) as endpoint:
+        refused = prefetch("https://hub.test", HTTPS_PROXY=proxy, NO_PROXY="")
+        broken = prefetch(endpoint)
+    for done in (refused, broken):
+        assert done.returncode == 2
+        (line,) = done.stderr.strip().splitlines()
+        assert line.endswith(
+            "this machine does not reach books/writer; see HF_ENDPOINT, HF_HUB_OFFLINE and the "
+            "proxy in HTTPS_PROXY"
+        )
