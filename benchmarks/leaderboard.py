@@ -11,7 +11,6 @@ the tables for a page are printed. Without runs nothing is added.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from train.analysis.exports import label
+from train.analysis.exports import as_csv, label, p_value
 from train.analysis.rows import ALONE_ROW, SELF_CONSISTENCY, TRAINED, UNTRAINED, WITHOUT_ROW
 from train.files import write_text
 from train.report.drawing import as_png
@@ -123,10 +122,7 @@ def write(folder: Path, kept: Mapping[str, Any]) -> None:
     """Leaves what is kept, a line for each experiment, the table, the figure and its data."""
     lines = ",\n".join(f"{json.dumps(name)}: {_json(own)}" for name, own in kept.items())
     write_text(folder / KEPT, f"{{\n{lines}\n}}\n")
-    columns, rows = leaderboard(entries(kept))
-    with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerows([columns, *rows])
+    write_text(folder / TABLE, as_csv(leaderboard(entries(kept))))
     figure = frontier(entries(kept))
     write_text(folder / FIGURES, f"{_json(figure.as_json())}\n")
     as_png(figure, folder / f"{figure.name}.png")
@@ -179,9 +175,7 @@ def _chance(own: Mapping[str, Any]) -> str:
         for c in seed["comparisons"]
         if (c["first"], c["second"]) == pair
     ]
-    if not chances:
-        return ""
-    return f"{max(chances):.3f}" if max(chances) >= 0.001 else "< 0.001"
+    return p_value(max(chances)) if chances else ""
 
 
 def _roles(own: Mapping[str, Any]) -> bool:

@@ -82,9 +82,7 @@ class TransformersAgent:
         finished = answer.ids[-1:] == (end_id(self.tokenizer),)
         ids = list(answer.ids[:-1] if finished else answer.ids)
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        read, said = len(answer.prompt_ids), len(answer.ids)
-        operations = giga_operations(self._num_weights, read + said)
-        usage = Usage(read, said, giga_operations=operations)
+        usage = usage_of(answer, self._num_weights)
         return Reply(text, truncated=not finished, usage=usage, answer=answer)
 
     @cached_property
@@ -112,6 +110,12 @@ class TransformersAgent:
     def _until_end(self, ids: list[int]) -> tuple[int, ...]:
         end = end_id(self.tokenizer)
         return tuple(ids[: ids.index(end) + 1] if end in ids else ids)
+
+
+def usage_of(answer: Answer, num_weights: int) -> Usage:
+    """What a model of so many weights took for the answer."""
+    read, said = len(answer.prompt_ids), len(answer.ids)
+    return Usage(read, said, giga_operations=giga_operations(num_weights, read + said))
 
 
 def num_weights(model: nn.Module) -> int:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 # A disk, a share of it, or a file that may not become larger.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,8 +36,15 @@ def write_text(path: Path, text: str) -> None:
 def append_line(path: Path, line: str) -> None:
     """Adds a line at the end; one that a crash or a full disk cut short spoils no other."""
     with naming(path), path.open("ab+") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        file.write((b"" if file.read() in (b"", b"\n") else b"\n") + line.encode("utf-8") + b"\n")
+        file.write(end_of_torn_line(file) + line.encode("utf-8") + b"\n")
+
+
+def end_of_torn_line(file: BinaryIO) -> bytes:
+    """What ends the last line of the file, where it was cut short; leaves the file at its end."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return b""
+    file.seek(-1, os.SEEK_END)
+    return b"" if file.read(1) == b"\n" else b"\n"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from train import ranks
 from train.cache import digest
-from train.files import naming
+from train.files import end_of_torn_line, naming
 
 
 class Journal:
@@ -48,7 +48,7 @@ class Journal:
         # Two evaluations of the same checkpoint may share the file.
         lock = FileLock(self.path.with_suffix(".lock"))
         with lock, naming(self.path), self.path.open("a+b") as file:
-            file.write(_end_of_torn_line(file) + line + b"\n")
+            file.write(end_of_torn_line(file) + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
             self._known[name] = (file.tell() - len(line) - 1, len(line))
@@ -75,10 +75,3 @@ def _read(path: Path) -> dict[str, tuple[int, int]]:
                 found[json.loads(line)["key"]] = (start, len(line))
             start += len(line)
     return found
-
-
-def _end_of_torn_line(file: Any) -> bytes:
-    if file.seek(0, os.SEEK_END) == 0:
-        return b""
-    file.seek(-1, os.SEEK_END)
-    return b"" if file.read(1) == b"\n" else b"\n"

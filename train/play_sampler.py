@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from envs.agents import num_weights
+from envs.agents import num_weights, usage_of
 from envs.collaboration.collaboration import Collaboration
 from envs.tokens import chat_text
-from envs.types import Answer, Conversation, Episode, Reply, Usage, giga_operations
+from envs.types import Answer, Conversation, Episode, Reply
 from envs.voices import NO_VOICE, speaking, voices
 from rewards.types import Reward
 from train.lessons import Lesson, play_lessons
@@ -72,12 +72,10 @@ class TrlPolicy:
 
     def _read(self, answer: Answer) -> Reply:
         text = str(self.tokenizer.decode(list(answer.ids), skip_special_tokens=True))
-        read, said = len(answer.prompt_ids), len(answer.ids)
-        operations = giga_operations(self._num_weights, read + said)
         return Reply(
             text,
             truncated=answer.ids[-1] not in self.end_ids,
-            usage=Usage(read, said, giga_operations=operations),
+            usage=usage_of(answer, self._num_weights),
             answer=answer,
         )
 
